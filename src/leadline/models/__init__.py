@@ -1,0 +1,1 @@
+"""Denoisers: the interface, the depth family, pretrained checkpoints."""

@@ -1,0 +1,288 @@
+"""What a run is made of: frozen, keyword-only specs, validated when built, with a fingerprint."""
+
+import hashlib
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from leadline.errors import LeadlineError, did_you_mean
+
+RUNTIME: dict[str, Any] = {"runtime": True}
+"""Marks a field that changes how a run goes but not what comes out: it is no part of the fingerprint."""
+
+
+def parse_shares(value: object) -> object:
+    """`"6:0.9,9:0.1"` or a mapping -> (("6", 0.9), ("9", 0.1)). Other values are left to the validation."""
+    if isinstance(value, str):
+        parts = [part.rpartition(":") for part in value.split(",") if part.strip()]
+        if any(not name or not share for name, _, share in parts):
+            raise ValueError(f"shares are written class:share,class:share (6:0.9,9:0.1), not {value!r}")
+        return tuple((name.strip(), share) for name, _, share in parts)
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
+def parse_names(value: object) -> object:
+    """`"6,9"`, `6` or a list -> ("6", "9")."""
+    if isinstance(value, str | int):
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+    return tuple(str(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+Shares = Annotated[tuple[tuple[str, float], ...], BeforeValidator(parse_shares)]
+
+
+class Spec(BaseModel):
+    """Base of all specs: frozen; an unknown field is an error with the nearest known names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **fields: Any) -> None:
+        unknown = sorted(set(fields) - set(type(self).model_fields))
+        if unknown:
+            hint = did_you_mean(unknown[0], type(self).model_fields)
+            raise LeadlineError(f"{type(self).__name__} has no field {unknown[0]!r}: {hint}")
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise LeadlineError(explain(type(self).__name__, error)) from None
+
+
+def explain(owner: str, error: ValidationError) -> str:
+    """pydantic's findings as one line each: field, what was given, what was expected."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        given = "" if item["type"] == "value_error" and not where else f" (given: {item['input']!r})"
+        lines.append(f"{owner}{'.' + where if where else ''}: {item['msg'].removeprefix('Value error, ')}{given}")
+    return "\n".join(lines)
+
+
+class DataSpec(Spec):
+    """Which images, in which shares, and what is kept apart."""
+
+    dataset: str = "digits"
+    """Name in the registry of data sets: digits, mnist, imagefolder, folder, huggingface, parquet."""
+    path: str | None = None
+    """Folder or file of the data set; for huggingface the name on the hub or a local folder."""
+    download: bool = False
+    """Whether the data set may be fetched from the network when it is not there."""
+    split: str | None = None
+    """mnist: train (default), test or all. huggingface: the split's name (default train)."""
+    image_column: str | None = None
+    """Column with the images (parquet, huggingface); default: the only column that holds images."""
+    groups: str | None = None
+    """Column with the classes, an attribute (Male) or a product of attributes (Blond_Hair*Male)."""
+    classes: Names | None = None
+    """The classes that the model is trained on; default: those in `shares`, else all."""
+    shares: Shares | None = None
+    """Exact shares of the classes in the training split, 6:0.9,9:0.1; default: as they come."""
+    num_images: int | None = Field(default=None, ge=1)
+    """Size of the training split; default: as many as the shares and the other splits leave."""
+    held_out: int = Field(default=0, ge=0)
+    """Number of held-out real images in the same shares, the baseline of every memorization figure."""
+    labeler: int | None = Field(default=0, ge=0)
+    """Number of images, of all classes as evenly as can be, for the labeler; None: all that are left."""
+    duplicates: int = Field(default=0, ge=0)
+    """How many training images are planted again, each `duplicate_copies` times, on top of `num_images`."""
+    duplicate_copies: int = Field(default=1, ge=1)
+    """How many extra copies of each of the `duplicates`."""
+    image_size: int | None = Field(default=None, ge=4)
+    """Height and width in px of the images; default: the data set's own, if all its images have one size."""
+    channels: Literal[1, 3] | None = None
+    """1 (grey) or 3 (RGB); default: the data set's own."""
+    fit: Literal["resize", "pad", "crop"] = "resize"
+    """resize: to image_size, aspect ratio given up. pad: black border to a square, resized only if larger.
+    crop: centre square, then resize."""
+    max_unreadable_share: float = Field(default=0.01, ge=0, le=1)
+    """Files that cannot be decoded are listed and left out; above this share of them loading stops."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the choice of images and of the splits."""
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> "DataSpec":
+        if self.shares is not None:
+            names = [name for name, _ in self.shares]
+            total = math.fsum(share for _, share in self.shares)
+            if len(set(names)) < len(names):
+                raise ValueError(f"shares name a class twice: {', '.join(names)}")
+            if any(share <= 0 for _, share in self.shares) or abs(total - 1) > 1e-6:
+                raise ValueError(f"shares must be above 0 and sum to 1, but they sum to {total:g}")
+            if self.classes is not None and set(self.classes) != set(names):
+                raise ValueError(f"classes {', '.join(self.classes)} are not those in shares {', '.join(names)}")
+        return self
+
+
+class ModelSpec(Spec):
+    """Which member of the depth family."""
+
+    blocks: int = Field(default=2, ge=2, le=6)
+    """Number of down blocks, the papers' depth: the image is halved blocks - 1 times."""
+    wide: bool = False
+    """The papers' "2 (large)"."""
+    match: Names = ()
+    """Matched controls: parameters, width, attention (the last also together with one of the others);
+    empty: the papers' own models."""
+
+
+class TrainSpec(Spec):
+    """How it is trained: AdamW, warm-up and cosine, clipping, EMA."""
+
+    steps: int = Field(default=2000, ge=1)
+    """Number of optimizer steps."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images per step, over all processes together."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of AdamW's learning rate."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """AdamW's decoupled weight decay."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps of linear warm-up; from there a cosine to 0."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the weights' moving average, warmed up as (1 + step) / (10 + step); 0: none."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the device has it, else fp32."""
+    flip: bool = False
+    """Whether images are mirrored left-right at random (never for digits)."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of initial weights, data order and noise: the unit of replication."""
+    checkpoint_every: int = Field(default=500, ge=1, json_schema_extra=RUNTIME)
+    """Steps between checkpoints."""
+    log_every: int = Field(default=50, ge=1, json_schema_extra=RUNTIME)
+    """Steps between lines of the training curve."""
+    tensorboard: bool = Field(default=False, json_schema_extra=RUNTIME)
+    """Also write the curve for TensorBoard (extra `track`)."""
+
+
+class SampleSpec(Spec):
+    """Which images are drawn from the model, and how."""
+
+    num_images: int = Field(default=1000, ge=1)
+    """Number of images."""
+    seed: int = Field(default=0, ge=0)
+    """Image i of a seed starts from noise that depends on (seed, i) alone."""
+    sampler: str = "ddim"
+    """Name in the registry of samplers: ddim (eta = 0), ancestral, euler, heun."""
+    steps: int = Field(default=50, ge=1)
+    """Number of sampler steps."""
+    clip_x0: bool = True
+    """Whether the denoiser's estimate of the clean image is held within [-1, 1]."""
+    batch_size: int = Field(default=100, ge=1, json_schema_extra=RUNTIME)
+    """Images per call of the model."""
+    shard_size: int = Field(default=500, ge=1, json_schema_extra=RUNTIME)
+    """Images per Parquet file; a finished file is never drawn again."""
+
+
+class AuditSpec(Spec):
+    """What is measured."""
+
+    metrics: Names = ("bias", "memorization", "diversity")
+    """Names in the registry of metrics."""
+    ks: tuple[int, ...] = (1, 2, 5, 10)
+    """Numbers of nearest neighbours."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Coverage of the intervals."""
+    confidence: float = Field(default=0.9, ge=0, lt=1)
+    """An image whose most likely class has less calibrated probability than this is unclassified."""
+    num_panels: int = Field(default=8, ge=0)
+    """Rows of each panel of nearest neighbours."""
+    labeler_epochs: int = Field(default=30, ge=1)
+    """Passes over the labeler's images."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the labeler's training."""
+
+
+class Recipe(Spec):
+    """One experiment, whole: data, model, training, samples, audit."""
+
+    name: str = Field(default="custom", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the preset; the run folder begins with it."""
+    description: str = Field(default="", json_schema_extra=RUNTIME)
+    """One sentence: what it shows, and its cost."""
+    data: DataSpec = DataSpec()
+    """Which images."""
+    model: ModelSpec = ModelSpec()
+    """Which member of the depth family."""
+    train: TrainSpec = TrainSpec()
+    """How it is trained."""
+    sample: SampleSpec = SampleSpec()
+    """Which images are drawn."""
+    audit: AuditSpec = AuditSpec()
+    """What is measured."""
+
+    def fingerprint(self) -> str:
+        """8 hex digits of what decides the samples: data, model, training (but its seed) and sampling."""
+        return fingerprint(self.data, self.model, self.train, self.sample, leave_out={"train.seed"})
+
+    def training_fingerprint(self) -> str:
+        """8 hex digits of what decides the trained weights, the training seed included."""
+        return fingerprint(self.data, self.model, self.train)
+
+    def folder_name(self) -> str:
+        """`<preset>-<fingerprint8>-s<training seed>`."""
+        return f"{self.name}-{self.fingerprint()}-s{self.train.seed}"
+
+
+def fingerprint(*specs: Spec, leave_out: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+    """8 hex digits of the specs' fields that decide the outcome. `leave_out` holds names such as `train.seed`."""
+    content = {}
+    for spec in specs:
+        owner = type(spec).__name__.removesuffix("Spec").lower()
+        for name, info in type(spec).model_fields.items():
+            extra = info.json_schema_extra
+            runtime = isinstance(extra, dict) and extra.get("runtime")
+            if not runtime and f"{owner}.{name}" not in leave_out:
+                content[f"{owner}.{name}"] = getattr(spec, name)
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def with_overrides(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """The recipe with `--set a.b=c` applied. Raises LeadlineError on an unknown name or a bad value."""
+    content = recipe.model_dump(mode="json")
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise LeadlineError(f"--set takes name=value (train.steps=4000), not {override!r}")
+        owner = content
+        spec: type[BaseModel] = Recipe
+        *parents, last = key.split(".")
+        for parent in parents:
+            _known(spec, parent, key)
+            annotation = spec.model_fields[parent].annotation
+            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+                raise LeadlineError(f"--set {override}: {parent!r} has no fields of its own")
+            spec, owner = annotation, owner[parent]
+        _known(spec, last, key)
+        owner[last] = _value(text)
+    return recipe_from_json(content)
+
+
+def _known(spec: type[BaseModel], name: str, key: str) -> None:
+    if name not in spec.model_fields:
+        raise LeadlineError(
+            f"--set {key}: {spec.__name__} has no field {name!r}: {did_you_mean(name, spec.model_fields)}"
+        )
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"None": None, "True": True, "False": False}.get(text, text)
+
+
+def recipe_from_json(content: dict[str, Any]) -> Recipe:
+    """A Recipe from its JSON form. Raises LeadlineError, with the field's name, on anything that does not fit."""
+    content = dict(content)
+    parts = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "sample": SampleSpec, "audit": AuditSpec}
+    for name, spec in parts.items():
+        if name in content:
+            if not isinstance(content[name], dict):
+                raise LeadlineError(f"recipe: {name} must be an object with the fields of {spec.__name__}")
+            content[name] = spec(**content[name])
+    return Recipe(**content)

@@ -1,0 +1,261 @@
+"""The run folder: create, open, list, table. The only module that knows its file names; it never imports torch.
+
+<preset>-<fingerprint8>-s<seed>/
+  run.json              header: schema version, status, recipe, overrides, commit, versions, device, times
+  train.jsonl           training curve
+  checkpoint.safetensors   while training
+  model/                a diffusers folder: DDPMPipeline.from_pretrained opens it
+  samples/*.parquet     Hugging Face image feature: datasets.load_dataset opens it
+  measurements.jsonl    one Measurement per line
+  audit.json, panels/   tables, settings and image panels of the audit
+  report.html, report.json
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from leadline.errors import LeadlineError
+from leadline.files import atomic_file, atomic_folder, inside, locked, write_text
+from leadline.recipe import Recipe, explain, recipe_from_json
+from leadline.records import SCHEMA_VERSION, AuditResult, Measurement, Panel, Table
+
+Status = Literal["started", "trained", "sampled", "complete"]
+PACKAGES = ("leadline", "torch", "torchvision", "diffusers", "accelerate", "numpy", "scikit-learn", "datasets")
+
+
+class RunHeader(BaseModel):
+    """run.json: what explains the run years later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["run", "audit"] = "run"
+    title: str
+    status: Status = "started"
+    recipe: dict[str, Any] | None = None
+    overrides: tuple[str, ...] = ()
+    data: dict[str, Any] = {}
+    """Name of each split -> name, content fingerprint, n, counts, notes."""
+    model: dict[str, Any] = {}
+    """parameters, family, ..."""
+    samples: dict[str, Any] = {}
+    """Of an audit of foreign images: where they came from, content fingerprint."""
+    commit: str | None = None
+    dirty: bool | None = None
+    packages: dict[str, str] = {}
+    python: str = ""
+    device: str = ""
+    created: str = ""
+    seconds: dict[str, float] = {}
+    """Wall time per stage, over all attempts."""
+
+
+class Run:
+    """One run folder. `Run.create` or `Run.open`; the header changes only through `update`."""
+
+    def __init__(self, folder: Path, header: RunHeader) -> None:
+        self.folder = folder
+        self.header = header
+
+    @property
+    def model_folder(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def curve_file(self) -> Path:
+        return self.folder / "train.jsonl"
+
+    @property
+    def samples_folder(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def recipe(self) -> Recipe | None:
+        return None if self.header.recipe is None else recipe_from_json(self.header.recipe)
+
+    @property
+    def title(self) -> str:
+        return self.header.title
+
+    @classmethod
+    def create(cls, folder: Path, *, title: str, kind: Literal["run", "audit"] = "run", **fields: Any) -> "Run":
+        """Make the folder with its header, or open it when it is there already."""
+        if (folder / "run.json").exists():
+            return cls.open(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        commit, dirty = _commit()
+        header = RunHeader(
+            title=title,
+            kind=kind,
+            commit=commit,
+            dirty=dirty,
+            packages=_versions(),
+            python=platform.python_version(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            **fields,
+        )
+        run = cls(folder, header)
+        run._write_header()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Run":
+        """Open a run folder. Raises LeadlineError when it is none or was written by a newer schema."""
+        folder = Path(folder)
+        try:
+            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise LeadlineError(
+                f"{folder} is no run folder: it has no run.json (runs are made by `leadline run`)"
+            ) from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise LeadlineError(f"{folder / 'run.json'} cannot be read: {error}") from None
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != SCHEMA_VERSION:
+            raise LeadlineError(
+                f"{folder / 'run.json'} has schema version {version}, this leadline reads {SCHEMA_VERSION}"
+            )
+        try:
+            return cls(folder, RunHeader.model_validate(content))
+        except ValidationError as error:
+            raise LeadlineError(f"{folder / 'run.json'}: {explain('run', error)}") from None
+
+    def update(self, **fields: Any) -> None:
+        """Change fields of the header, on disk too."""
+        self.header = self.header.model_copy(update=fields)
+        self._write_header()
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add to a stage's wall time."""
+        times = dict(self.header.seconds)
+        times[stage] = round(times.get(stage, 0.0) + seconds, 2)
+        self.update(seconds=times)
+
+    def _write_header(self) -> None:
+        write_text(self.folder / "run.json", self.header.model_dump_json(indent=1) + "\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of the folder."""
+        with locked(self.folder / ".lock"):
+            yield
+
+    def curve(self) -> list[dict[str, float]]:
+        """The training curve: one record per logged step. An unfinished last line is left out."""
+        records = []
+        if self.curve_file.exists():
+            for line in self.curve_file.read_text(encoding="utf-8").splitlines():
+                try:
+                    records.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return records
+
+    def shard_file(self, index: int) -> Path:
+        return self.samples_folder / f"shard-{index:05d}.parquet"
+
+    def save_audit(self, result: AuditResult) -> None:
+        """Write measurements.jsonl, panels/ and, last, audit.json: without it the audit counts as not done."""
+        (self.folder / "audit.json").unlink(missing_ok=True)
+        lines = [m.model_dump_json() for m in result.measurements]
+        write_text(self.folder / "measurements.jsonl", "".join(line + "\n" for line in lines))
+        with atomic_folder(self.folder / "panels") as folder:
+            for panel in result.panels:
+                np.save(folder / f"{panel.name}.npy", panel.tiles, allow_pickle=False)
+        words = ("name", "title", "caption", "captions", "column_titles", "row_titles")
+        content = {
+            "settings": result.settings,
+            "tables": [t.model_dump(mode="json") for t in result.tables],
+            "panels": [{word: getattr(p, word) for word in words} for p in result.panels],
+        }
+        write_text(self.folder / "audit.json", json.dumps(content, indent=1, default=str) + "\n")
+
+    def audit(self) -> AuditResult | None:
+        """What `save_audit` wrote, or None when there is no finished audit."""
+        try:
+            content = json.loads((self.folder / "audit.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        lines = (self.folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
+        panels = []
+        for words in content["panels"]:
+            file = inside(self.folder / "panels", f"{words['name']}.npy")
+            tiles = np.load(file, allow_pickle=False)
+            fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in words.items()}
+            panels.append(Panel(tiles=tiles, **fixed))
+        return AuditResult(
+            measurements=tuple(Measurement.model_validate_json(line) for line in lines),
+            tables=tuple(Table.model_validate(t) for t in content["tables"]),
+            panels=tuple(panels),
+            settings=content["settings"],
+        )
+
+
+def open_runs(root: Path) -> list[Run]:
+    """All run folders directly under `root`, by name. Other folders are passed over."""
+    return [Run.open(f.parent) for f in sorted(root.glob("*/run.json"))]
+
+
+def find_trained(root: Path, recipe: Recipe) -> Run | None:
+    """A run under `root` whose finished model was trained from the same data, model and training spec."""
+    wanted = recipe.training_fingerprint()
+    for run in open_runs(root):
+        other = run.recipe
+        if other is not None and other.training_fingerprint() == wanted and run.header.status != "started":
+            return run
+    return None
+
+
+def adopt_model(run: Run, trained: Run) -> None:
+    """Copy the finished model and its curve from another run of the same training."""
+    with atomic_folder(run.model_folder) as folder:
+        shutil.copytree(trained.model_folder, folder, dirs_exist_ok=True)
+    if trained.curve_file.exists():
+        with atomic_file(run.curve_file) as file:
+            shutil.copyfile(trained.curve_file, file)
+    run.update(model={**trained.header.model, "trained_in": trained.folder.name}, status="trained")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the checkout that leadline runs from; (None, None) outside one."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+
+    try:
+        if git("ls-files", Path(__file__).name) == "":
+            return None, None
+        return git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno") != ""
+    except (OSError, subprocess.SubprocessError):
+        return None, None
