@@ -159,7 +159,7 @@ class Run:
         with locked(self.folder / ".lock"):
             yield
 
-    def curve(self) -> list[dict[str, float]]:
+    def curve(self) -> list[dict[str, Any]]:
         """The training curve: one record per logged step. An unfinished last line is left out."""
         records = []
         if self.curve_file.exists():
@@ -169,9 +169,6 @@ class Run:
                 except json.JSONDecodeError:
                     break
         return records
-
-    def shard_file(self, index: int) -> Path:
-        return self.samples_folder / f"shard-{index:05d}.parquet"
 
     def save_audit(self, result: AuditResult) -> None:
         """Write measurements.jsonl, panels/ and, last, audit.json: without it the audit counts as not done."""

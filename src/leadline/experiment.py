@@ -1,0 +1,275 @@
+"""run(recipe) -> Run: data, training, samples, audit; skips what is complete and resumes what was started."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leadline.audit import METRICS, measure
+from leadline.data import load, load_images
+from leadline.data.shards import read_shards
+from leadline.errors import LeadlineError
+from leadline.files import atomic_folder
+from leadline.models.denoiser import ddpm_sigmas
+from leadline.models.pretrained import load_pipeline, save_pipeline
+from leadline.models.unet import build_unet, count_parameters
+from leadline.progress import ProgressCallback, silent
+from leadline.recipe import AuditSpec, DataSpec, Recipe, SampleSpec, fingerprint
+from leadline.records import ImageSet, Splits
+from leadline.runs import Run, adopt_model, find_trained
+from leadline.sampling import check, draw
+from leadline.training import device_name, train
+
+STAGES = ("train", "sample", "audit")
+
+
+def run(
+    recipe: Recipe,
+    root: Path,
+    *,
+    until: str = "audit",
+    overrides: Sequence[str] = (),
+    progress: ProgressCallback = silent,
+) -> Run:
+    """One experiment, in `root / recipe.folder_name()`, up to and with stage `until` (train, sample, audit).
+
+    What is complete is skipped, what was started is resumed, a model of the same training elsewhere under `root` is
+    taken over. Raises LeadlineError, before anything expensive, when a part of the recipe cannot work.
+    """
+    splits = load(recipe.data)
+    check_recipe(recipe, splits)
+    main = is_main_process()
+    folder = root / recipe.folder_name()
+    title = f"{recipe.name}, {model_title(recipe)}"
+    result = Run.create(folder, title=title, recipe=recipe.model_dump(mode="json"), overrides=tuple(overrides))
+    with result.lock() if main else nullcontext():
+        check_same_data(result, splits)
+        if main:
+            result.update(data=describe_splits(splits), recipe=recipe.model_dump(mode="json"))
+        train_stage(result, recipe, splits.train, progress)
+        if not main or until == "train":
+            return result
+        sample_stage(result, recipe.sample, progress)
+        if until == "sample":
+            return result
+        audit_stage(result, recipe.audit, splits, root / ".cache", progress)
+    return result
+
+
+def sweep(recipes: Sequence[Recipe], root: Path, *, progress: ProgressCallback = silent) -> list[Run]:
+    """Several experiments one after the other, all checked before the first is started."""
+    for recipe in recipes:
+        check_recipe(recipe, load(recipe.data))
+    results = []
+    for number, recipe in enumerate(recipes, 1):
+
+        def numbered(stage: str, done: int, total: int, detail: str, number: int = number) -> None:
+            progress(f"run {number} of {len(recipes)}, {stage}", done, total, detail)
+
+        results.append(run(recipe, root, progress=numbered))
+    return results
+
+
+def check_recipe(recipe: Recipe, splits: Splits) -> None:
+    """Raise LeadlineError when model, images, sampler or metrics do not fit together."""
+    channels, height, width = splits.train.shape
+    if height != width:
+        raise LeadlineError(f"square images are expected, {height}×{width} px were given: --set data.fit=pad or crop")
+    with torch.device("meta"):
+        build_unet(recipe.model, channels, height)
+    check(recipe.sample, ddpm_sigmas())
+    for name in recipe.audit.metrics:
+        METRICS[name]
+
+
+def check_same_data(result: Run, splits: Splits) -> None:
+    """Raise LeadlineError when the run was made from other images: a path may have changed what it holds."""
+    known = result.header.data.get("train", {}).get("fingerprint")
+    given = splits.train.fingerprint()
+    if known is not None and known != given:
+        raise LeadlineError(
+            f"{result.folder} was made from other training images (content {known}, now {given}): the data set has "
+            "changed since; restore it, or start in another folder (--out)"
+        )
+
+
+def train_stage(result: Run, recipe: Recipe, images: ImageSet, progress: ProgressCallback) -> None:
+    """Train, resume, or take over a finished model of the same training."""
+    if not result.model_folder.exists() and num_processes() == 1:
+        twin = find_trained(result.folder.parent, recipe)
+        if twin is not None and twin.folder != result.folder:
+            adopt_model(result, twin)
+    if not result.model_folder.exists():
+        with timed(result, "train"):
+            trained = train(
+                recipe.model,
+                recipe.train,
+                images,
+                checkpoint=result.checkpoint_file,
+                curve=result.curve_file,
+                progress=progress,
+            )
+            if not is_main_process():
+                return
+            with atomic_folder(result.model_folder) as folder:
+                save_pipeline(trained.unet, trained.scheduler, folder)
+        result.update(
+            status="trained",
+            device=trained.device,
+            model={"parameters": count_parameters(trained.unet), "precision": trained.precision},
+        )
+    if is_main_process():
+        # The finished model is safe: the checkpoint, four times its size, has done its work.
+        result.checkpoint_file.unlink(missing_ok=True)
+        if result.header.status == "started":
+            result.update(status="trained")
+
+
+def sample_stage(result: Run, spec: SampleSpec, progress: ProgressCallback) -> None:
+    """Draw the images that are not there yet."""
+    if result.header.status in ("started", "trained"):
+        with timed(result, "sample"):
+            denoiser = load_pipeline(result.model_folder, default_device())
+            draw(denoiser, spec, result.samples_folder, progress=progress)
+        result.update(status="sampled")
+
+
+def samples_of(result: Run) -> ImageSet:
+    """The images that a run has drawn, in the order of their indices."""
+    pixels, columns = read_shards(result.samples_folder)
+    ids = tuple(f"{seed}/{index}" for seed, index in zip(columns["seed"], columns["index"], strict=True))
+    return ImageSet(name=f"samples of {result.title}", pixels=pixels, ids=ids)
+
+
+def audit_stage(result: Run, spec: AuditSpec, splits: Splits, cache: Path, progress: ProgressCallback) -> None:
+    """Measure, unless the same audit is there already."""
+    previous = result.audit()
+    wanted = fingerprint(spec)
+    if previous is None or previous.settings.get("fingerprint") != wanted:
+        with timed(result, "audit"):
+            found = measure(samples_of(result), splits, spec=spec, cache=cache, progress=audit_progress(progress))
+        found.settings["fingerprint"] = wanted
+        result.save_audit(found)
+    result.update(status="complete")
+
+
+def audit_images(
+    samples: Path,
+    out: Path,
+    *,
+    train: DataSpec,
+    held_out: str | None = None,
+    labeler: str | None = None,
+    labels: Path | None = None,
+    spec: AuditSpec,
+    sample: SampleSpec,
+    progress: ProgressCallback = silent,
+) -> Run:
+    """Audit a folder of images, Parquet, another run's samples or a diffusers pipeline folder (sampled first) in `out`.
+
+    train: the training data; held_out, labeler: further data sets (leadline.data.parse_source) for what `train` leaves
+    without. Raises LeadlineError, before anything expensive, on what does not fit together.
+    """
+    splits = load(train)
+    given = {
+        name: load_images(source, like=splits.train)
+        for name, source in (("held_out", held_out), ("labeler", labeler))
+        if source is not None
+    }
+    splits = replace(splits, **given)
+    result = Run.create(out, title=f"audit of {samples.name}", kind="audit")
+    with result.lock():
+        check_same_data(result, splits)
+        images, origin = images_to_audit(samples, result, splits, sample, progress)
+        result.update(data=describe_splits(splits), samples=origin)
+        with timed(result, "audit"):
+            found = measure(
+                images, splits, labels=labels, spec=spec, cache=out.parent / ".cache", progress=audit_progress(progress)
+            )
+        result.save_audit(found)
+        result.update(status="complete", device=device_name(default_device()))
+    return result
+
+
+def images_to_audit(
+    samples: Path, result: Run, splits: Splits, spec: SampleSpec, progress: ProgressCallback
+) -> tuple[ImageSet, dict[str, Any]]:
+    """The images, and where they came from."""
+    origin: dict[str, Any] = {"source": str(samples)}
+    if (samples / "run.json").exists():
+        source = Run.open(samples)
+        images = samples_of(source)
+        origin["recipe"] = source.header.recipe
+    elif (samples / "model_index.json").exists():
+        denoiser = load_pipeline(samples, default_device())
+        if denoiser.shape != splits.train.shape:
+            raise LeadlineError(
+                f"the pipeline makes images of {size(denoiser.shape)}, the training data has "
+                f"{size(splits.train.shape)}: make them equal with --set data.image_size= and data.channels="
+            )
+        draw(denoiser, spec, result.samples_folder, progress=progress)
+        images = samples_of(result)
+        origin["sample"] = spec.model_dump(mode="json")
+    else:
+        images = load_images(str(samples), like=splits.train)
+        origin["notes"] = images.notes
+    return images, {**origin, "fingerprint": images.fingerprint(), "n": len(images)}
+
+
+def describe_splits(splits: Splits) -> dict[str, Any]:
+    """What the run's record keeps of its data: content, realised counts, notes."""
+    described: dict[str, Any] = {"notes": splits.notes}
+    for name in ("train", "held_out", "labeler"):
+        part: ImageSet | None = getattr(splits, name)
+        if part is not None:
+            counts = part.counts()
+            described[name] = {"name": part.name, "fingerprint": part.fingerprint(), "n": len(part), "counts": counts}
+    return described
+
+
+def model_title(recipe: Recipe) -> str:
+    """The member of the family in words: 4 blocks; 2 blocks (large); 3 blocks, parameters matched."""
+    spec = recipe.model
+    text = f"{spec.blocks} blocks" + (" (large)" if spec.wide else "")
+    return text + (f", {' and '.join(spec.match)} matched" if spec.match else "")
+
+
+def size(shape: tuple[int, int, int]) -> str:
+    """3×64×64."""
+    return "×".join(str(n) for n in shape)
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def num_processes() -> int:
+    """Processes of this training: more than one under `accelerate launch`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def audit_progress(progress: ProgressCallback) -> Callable[[str], None]:
+    """measure() says in words what it is at."""
+    return lambda text: progress(f"audit, {text}", 0, 0, "")
+
+
+@contextmanager
+def timed(result: Run, stage: str) -> Iterator[None]:
+    """Add the block's wall time to the header, also when it is interrupted."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        if is_main_process():
+            result.add_seconds(stage, time.monotonic() - started)

@@ -1,0 +1,136 @@
+"""What the numbers do not show, found from what the runs are."""
+
+from collections.abc import Sequence
+
+from leadline.report.settings import differing_fields
+from leadline.report.views import RunView
+from leadline.report.words import listed, measurement_text
+
+Views = Sequence[RunView]
+ENOUGH_ANCESTRAL_STEPS = 250
+"""Fewer steps of the ancestral sampler bend shares by themselves (peers.md: 7.8-9.5 % where 10 % is exact)."""
+
+
+def all_of(views: Views) -> list[str]:
+    """All caveats that hold for these runs."""
+    found = (
+        stochastic_sampler(views),
+        unlike_settings(views),
+        single_training_run(views),
+        unmatched_depths(views),
+        imperfect_labels(views),
+        interval_meaning(views),
+        shared_held_out(views),
+        changed_code(views),
+    )
+    return [caveat for caveat in found if caveat]
+
+
+def stochastic_sampler(views: Views) -> str:
+    """A coarse ancestral sampler bends shares by itself."""
+    coarse = [
+        view.name
+        for view in views
+        if view.recipe is not None
+        and view.recipe.sample.sampler == "ancestral"
+        and view.recipe.sample.steps < ENOUGH_ANCESTRAL_STEPS
+    ]
+    if not coarse:
+        return ""
+    return (
+        f"{listed(coarse)}: sampled with the ancestral sampler in fewer than {ENOUGH_ANCESTRAL_STEPS} steps, which "
+        "bends shares towards the majority by itself, even with an exact denoiser. Do not read a change of shares as "
+        "the model's: sample again with ddim, euler or heun, or in more steps."
+    )
+
+
+def unlike_settings(views: Views) -> str:
+    """Runs side by side that differ in more than the model."""
+    fields = [name for name in differing_fields(views) if not name.startswith("model.") and name != "train.seed"]
+    if not fields:
+        return ""
+    return (
+        f"These runs differ in more than the model: {listed(fields)}. A difference between them may come from any of "
+        "these (the settings have the values)."
+    )
+
+
+def single_training_run(views: Views) -> str:
+    """Without replicates, a difference between depths may be one between runs."""
+    trained = [view for view in views if view.header.kind == "run"]
+    seeds: dict[str, set[int]] = {}
+    for view in trained:
+        if view.recipe is not None:
+            seeds.setdefault(f"{view.depth}/{view.member}", set()).add(view.recipe.train.seed)
+    if not trained or (seeds and all(len(found) > 1 for found in seeds.values())):
+        return ""
+    return (
+        "One training run per depth: the intervals cover the sampling of images only. Another training seed would move "
+        "the numbers by an amount that is not measured here, so differences between depths may be differences between "
+        "runs. Replicates (--set train.seed=1 and so on) show how large that is."
+    )
+
+
+def unmatched_depths(views: Views) -> str:
+    """The papers' members differ in more than depth."""
+    trained = [view for view in views if view.recipe is not None]
+    if len({view.depth for view in trained}) < 2:
+        return ""
+    matched = {part for view in trained if view.recipe is not None for part in view.recipe.model.match}
+    free = [
+        words
+        for part, words in (("parameters", "in size"), ("width", "in width"), ("attention", "in where attention sits"))
+        if part not in matched
+    ]
+    if not free:
+        return ""
+    return (
+        f"These models differ not only in depth but also {listed(free)}: what is seen may come from either. Matched "
+        "controls (--set model.match=parameters, width or attention) hold one of them fixed."
+    )
+
+
+def imperfect_labels(views: Views) -> str:
+    """The labels are a classifier's."""
+    found = {view.name: m for view in views for m in view.find("labeler_accuracy")}
+    if not found:
+        return ""
+    texts = dict.fromkeys(measurement_text(m) for m in found.values())
+    return (
+        f"The classes of generated images are the labeler's word. Its accuracy on held-out real images is "
+        f"{listed(texts)}; on generated images it may be lower, and its errors are not part of the intervals. "
+        "Unclassified images are counted as such and forced into no class."
+    )
+
+
+def interval_meaning(views: Views) -> str:
+    """Many intervals, some miss."""
+    levels = {m.level for view in views if view.audit is not None for m in view.audit if m.level is not None}
+    if not levels:
+        return ""
+    return (
+        "An interval that contains the training data's share does not show that there is no bias: it shows which "
+        "differences this number of images can and cannot rule out."
+    )
+
+
+def shared_held_out(views: Views) -> str:
+    """Held-out images that the training data contains make the baseline nearer than it is."""
+    found = {
+        view.name: m.params["identical_to_training"]
+        for view in views
+        for m in view.find("nearest_distance", set="held_out")
+        if m.params.get("identical_to_training")
+    }
+    if not found:
+        return ""
+    numbers = listed(f"{count:,} ({name})" for name, count in found.items())
+    return f"Held-out images that are identical to a training image: {numbers}. They make the baseline too near."
+
+
+def changed_code(views: Views) -> str:
+    """Runs made from a checkout with changes that no commit holds."""
+    dirty = [view.name for view in views if view.header.dirty]
+    if not dirty:
+        return ""
+    return f"{listed(dirty)}: made by code with uncommitted changes; the commit alone does not reproduce it."

@@ -1,0 +1,236 @@
+"""Measured values -> one inline <svg> each: coloured by the page's CSS, readable without colour, no pyplot."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from leadline.report.content import Plot
+from leadline.report.words import MINUS, number, plain
+
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+INK, MUTED, RULE, PAPER = "#010101", "#010102", "#010103", "#010104"
+SERIES = tuple(f"#0102{index:02x}" for index in range(1, 7))
+THEME = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"} | {
+    colour: f"var(--series-{index})" for index, colour in enumerate(SERIES, start=1)
+}
+"""Colours that matplotlib writes -> the page's CSS variables, so that one drawing serves light, dark and paper."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (7, 2, 1.5, 2)), (0, (2, 1)), (0, (8, 2)))
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "leadline",
+    "text.parse_math": False,  # a class named $x^$ is text
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "axes.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "figure.facecolor": "none",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One value to draw. x: its place on the axis (a category's index, or a number)."""
+
+    x: int | float
+    y: int | float
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Points that are drawn alike, with the words that stand at their end. style: index of marker, dash and colour."""
+
+    label: str
+    points: tuple[Point, ...]
+    style: int = 0
+    joined: bool = True
+    hollow: bool = False
+    markers: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A dashed horizontal line over the whole width: what the lines are compared with."""
+
+    y: float
+    label: str
+
+
+def draw(
+    lines: Sequence[Line],
+    *,
+    name: str,
+    alt: str,
+    caption: str,
+    x_label: str,
+    y_label: str,
+    levels: Sequence[Level] = (),
+    categories: Sequence[str] = (),
+    x_ticks: Sequence[int | float] = (),
+    from_zero: bool = False,
+    log_y: bool = False,
+    factor: int = 1,
+) -> Plot:
+    """One plot of lines and levels.
+
+    name: prefix of the drawing's ids, unique on the page. alt: its main numbers in words. categories: names of the
+    places 0, 1, … of the x axis. x_ticks: the only ticks, on an axis of even steps in the logarithm.
+    factor: unit of the y axis (100: per cent).
+    """
+    with _style():
+        figure = Figure(figsize=(5.1, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_xlabel(plain(x_label))
+        axes.set_ylabel(plain(y_label))
+        axes.yaxis.grid(True)
+        axes.set_axisbelow(True)
+        for line in lines:
+            _draw_line(axes, line, factor)
+        for level in levels:
+            axes.axhline(level.y * factor, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)))
+        _x_axis(axes, categories, x_ticks)
+        _y_axis(axes, from_zero=from_zero, log=log_y)
+        _label_ends(axes, lines, levels, factor)
+        return Plot(svg=_inline(figure, name, plain(alt)), alt=plain(alt), caption=plain(caption))
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
+        # The reader's browser has the glyphs that matplotlib's own font lacks; the text stays text.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
+
+
+def _draw_line(axes: Axes, line: Line, factor: int) -> None:
+    colour = SERIES[line.style % len(SERIES)]
+    xs = [p.x for p in line.points]
+    ys = [p.y * factor for p in line.points]
+    axes.plot(
+        xs,
+        ys,
+        color=colour,
+        linestyle=DASHES[line.style % len(DASHES)] if line.joined else "none",
+        linewidth=1.4,
+        marker=MARKERS[line.style % len(MARKERS)] if line.markers else None,
+        markersize=5.5,
+        markeredgewidth=1.3,
+        markerfacecolor=PAPER if line.hollow else colour,
+        zorder=3,
+    )
+    for point, y in zip(line.points, ys, strict=True):
+        if point.lower is not None and point.upper is not None:
+            arms = [[max(0.0, y - point.lower * factor)], [max(0.0, point.upper * factor - y)]]
+            axes.errorbar([point.x], [y], yerr=arms, color=colour, elinewidth=1.2, capsize=3.5, fmt="none", zorder=2)
+
+
+def _x_axis(axes: Axes, categories: Sequence[str], x_ticks: Sequence[int | float]) -> None:
+    if categories:
+        axes.set_xticks(range(len(categories)), [_folded(plain(c)) for c in categories])
+        axes.set_xlim(-0.5, len(categories) - 0.5)
+    elif x_ticks:
+        if min(x_ticks) > 0 and len(x_ticks) > 1:
+            axes.set_xscale("log")
+        axes.set_xticks(x_ticks, [number(x) for x in x_ticks])
+        axes.set_xticks([], minor=True)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
+
+
+def _y_axis(axes: Axes, *, from_zero: bool, log: bool) -> None:
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}".replace("-", MINUS)))
+    if from_zero:
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1e-9))
+
+
+def _folded(text: str, width: int = 14) -> str:
+    words, lines = text.split(), [""]
+    for word in words:
+        lines = [*lines[:-1], f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [*lines, word]
+    return "\n".join(line if len(line) <= 2 * width else line[: 2 * width] + "…" for line in lines if line)
+
+
+def _label_ends(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], factor: int) -> None:
+    """Write each line's name to the right of its last point, moved apart where two would cover each other."""
+    wanted = [(line.points[-1].y * factor, line.label, SERIES[line.style % len(SERIES)]) for line in lines]
+    wanted += [(level.y * factor, level.label, MUTED) for level in levels]
+    wanted = [item for item in wanted if item[1]]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    x = axes.get_xlim()[1]
+    heights = [float(to_axes.transform((x, y))[1]) for y, _, _ in wanted]
+    for (_, label, colour), height in zip(wanted, spread(heights, gap=0.075), strict=True):
+        axes.text(1.02, height, _folded(plain(label), 20), transform=axes.transAxes, va="center", color=colour)
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """The places, moved as little as a sweep from below allows so that any two are at least `gap` apart."""
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    moved = list(places)
+    for before, after in pairwise(order):
+        moved[after] = max(moved[after], moved[before] + gap)
+    return moved
+
+
+def _inline(figure: Figure, name: str, alt: str) -> str:
+    """The figure as one <svg> element: ids made unique by `name`, colours and fonts handed to the page's CSS."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - written by matplotlib just now
+    for unused in root.findall(f"{{{SVG}}}metadata"):
+        root.remove(unused)
+    for element in root.iter():
+        for key, value in list(element.attrib.items()):
+            if key == "id":
+                element.set(key, f"{name}-{value}")
+            elif key == f"{{{XLINK}}}href":
+                element.set(key, value.replace("#", f"#{name}-"))
+            elif key == "style":
+                element.set(key, _themed(value))
+            elif key == "clip-path":
+                element.set(key, value.replace("url(#", f"url(#{name}-"))
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("role", "img")
+    root.set("aria-label", alt)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _themed(style: str) -> str:
+    for colour, variable in THEME.items():
+        style = style.replace(colour, variable)
+    return re.sub(r"(font:[^;]*?[\d.]+px) [^;]*", r"\1 var(--sans)", style)

@@ -1,0 +1,142 @@
+"""One run as the report sees it: loaded once, in the order of depth; what cannot be loaded is there as a reason."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from leadline.errors import LeadlineError
+from leadline.recipe import Recipe
+from leadline.records import AuditResult, Measurement
+from leadline.report.words import plain
+from leadline.runs import Run, RunHeader
+
+UNREADABLE = (LeadlineError, OSError, ValueError, KeyError, TypeError)
+"""What opening a file of a run folder raises when the file is damaged: shown as a reason, the rest is drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """A run with what was read from its folder.
+
+    name: its title, unique on the page. label: short, for axes (`4 blocks`). audit_reason, curve_reason,
+    recipe_reason: why `audit` or `recipe` is None or `curve` empty.
+    """
+
+    name: str
+    label: str
+    folder: str
+    header: RunHeader
+    recipe: Recipe | None = None
+    recipe_reason: str = ""
+    audit: AuditResult | None = None
+    audit_reason: str = ""
+    curve: Sequence[dict[str, Any]] = field(default_factory=tuple)
+    curve_reason: str = ""
+
+    @property
+    def depth(self) -> str | None:
+        """The model's place on the depth axis: `2`, `2 (large)`, or None when it is not known."""
+        return None if self.recipe is None else depth_text(self.recipe)
+
+    @property
+    def member(self) -> str:
+        """Which control the model is matched by; empty for the papers' own members."""
+        return "" if self.recipe is None else " and ".join(self.recipe.model.match)
+
+    def find(self, name: str, group: str | None = None, **params: Any) -> list[Measurement]:
+        """The audit's measurements of that name, group and params, those with a value first.
+
+        One that could not be measured may be recorded once for all groups or options: it answers for each of them.
+        """
+        found = [m for m in self.audit or () if m.name == name and _answers(m, group, params)]
+        return sorted(found, key=lambda m: m.value is None)
+
+    def first(self, name: str, group: str | None = None, **params: Any) -> Measurement | None:
+        """The first such measurement, or None."""
+        return next(iter(self.find(name, group, **params)), None)
+
+    def against_k(self, name: str, subset: str) -> list[Measurement]:
+        """Measurements over the nearest neighbours of one set (samples, held_out), by rising k."""
+        return sorted(self.find(name, set=subset), key=lambda m: m.params.get("k", 0))
+
+
+def _answers(m: Measurement, group: str | None, params: dict[str, Any]) -> bool:
+    everything = m.value is None
+    right_group = group is None or m.group == group or (everything and m.group is None)
+    return right_group and all(
+        m.params[key] == value if key in m.params else everything for key, value in params.items()
+    )
+
+
+def depth_text(recipe: Recipe) -> str:
+    """The papers' name of a member of the depth family: its number of blocks, `(large)` for the wide one."""
+    return f"{recipe.model.blocks} (large)" if recipe.model.wide else str(recipe.model.blocks)
+
+
+def open_views(runs: Sequence[Run]) -> list[RunView]:
+    """Views of the runs, sorted by depth; those whose depth is not known come last, in the order given."""
+    opened = [_open(run) for run in runs]
+    ordered = sorted(opened, key=_by_depth)
+    return _named_apart(ordered)
+
+
+def _open(run: Run) -> RunView:
+    parts: dict[str, Any] = {}
+    try:
+        parts["recipe"] = run.recipe
+        if parts["recipe"] is None:
+            parts["recipe_reason"] = "an audit of foreign images has no recipe"
+    except UNREADABLE as error:
+        parts["recipe_reason"] = f"the recipe in run.json cannot be read: {error}"
+    try:
+        parts["audit"] = run.audit()
+        if parts["audit"] is None:
+            parts["audit_reason"] = (
+                f"the audit is not finished (the run's status is {run.header.status}): start the same command again"
+            )
+    except UNREADABLE as error:
+        parts["audit_reason"] = f"the audit's files cannot be read: {error}"
+    try:
+        parts["curve"] = tuple(run.curve())
+        if not parts["curve"]:
+            parts["curve_reason"] = (
+                "images from elsewhere: there was no training"
+                if run.header.kind == "audit"
+                else "no curve was recorded"
+            )
+    except UNREADABLE as error:
+        parts["curve_reason"] = f"the training curve cannot be read: {error}"
+    label = _label(run, parts.get("recipe"))
+    return RunView(name=plain(run.title), label=label, folder=plain(run.folder.name), header=run.header, **parts)
+
+
+def _label(run: Run, recipe: Recipe | None) -> str:
+    """`4 blocks`, `2 blocks (large)`, `4 blocks, equal width`; without a recipe the title."""
+    if recipe is None:
+        return plain(run.title)
+    large = " (large)" if recipe.model.wide else ""
+    match = f", equal {' and '.join(recipe.model.match)}" if recipe.model.match else ""
+    return f"{recipe.model.blocks} blocks{large}{match}"
+
+
+def _by_depth(view: RunView) -> tuple[Any, ...]:
+    if view.recipe is None:
+        return (1,)
+    model = view.recipe.model
+    return (0, model.match, model.blocks, model.wide, view.recipe.train.seed)
+
+
+def _named_apart(views: Sequence[RunView]) -> list[RunView]:
+    """Equal titles get the folder's name behind them, equal labels the training seed or the title."""
+    names, labels = Counter(v.name for v in views), Counter(v.label for v in views)
+    apart = []
+    for view in views:
+        name = f"{view.name} ({view.folder})" if names[view.name] > 1 else view.name
+        label = view.label
+        if labels[label] > 1:
+            seeds = {v.recipe.train.seed for v in views if v.label == label and v.recipe is not None}
+            distinct = view.recipe is not None and len(seeds) == labels[label]
+            label = f"{label}, seed {view.recipe.train.seed}" if distinct and view.recipe else name
+        apart.append(replace(view, name=name, label=label))
+    return apart

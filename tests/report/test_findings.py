@@ -1,0 +1,101 @@
+"""The answer's sentences, against sentences written by hand for runs with known numbers."""
+
+from leadline.records import Measurement
+from leadline.report.content import Finding
+from leadline.report.findings import finding
+from leadline.report.views import open_views
+
+
+def found(run) -> Finding:
+    return finding(open_views([run])[0])
+
+
+def sentence(run, label: str) -> str:
+    return dict(found(run).sentences)[label]
+
+
+def test_less_often_with_both_shares_interval_and_basis(make_run) -> None:
+    assert found(make_run(share=0.061)).headline == (
+        "makes 9 less often than its training data: 6.1\xa0% against 10.0\xa0%, 95\xa0% interval 4.6 to 7.6\xa0%; "
+        "1,000 images recognised as one of its classes, one training run."
+    )
+
+
+def test_more_often(make_run) -> None:
+    assert found(make_run(share=0.2)).headline.startswith("makes 9 more often than its training data: 20.0\xa0%")
+
+
+def test_an_interval_with_the_training_share_shows_no_difference_and_says_what_fits(make_run) -> None:
+    headline = found(make_run(share=0.09)).headline
+    assert headline.startswith("no difference from the training data is shown for 9: 9.0\xa0% against 10.0\xa0%")
+    assert "a true difference anywhere between −2.8 and +0.8 points fits" in headline
+    assert "no bias" not in headline
+
+
+def test_a_share_of_zero_is_a_finding(make_run) -> None:
+    assert "makes 9 less often than its training data: 0\xa0% against 10.0\xa0%" in found(make_run(share=0.0)).headline
+
+
+def test_an_audit_of_foreign_images_claims_no_training_run(make_run) -> None:
+    assert "training run" not in found(make_run(kind="audit")).headline
+
+
+def test_without_an_audit_the_reason_stands(make_run) -> None:
+    headline = found(make_run(audit=False)).headline
+    assert headline == (
+        "nothing was measured: the audit is not finished (the run's status is sampled): start the same command again."
+    )
+
+
+def test_bias_that_could_not_be_measured_has_its_reason(make_run) -> None:
+    run = make_run(measurements=[Measurement.not_measurable("share", "name the column with the classes (--groups)")])
+    assert found(run).headline == "bias is not measurable: name the column with the classes (--groups)"
+
+
+def test_memorization_is_read_by_the_held_out_baseline(make_run) -> None:
+    assert sentence(make_run(4), "Memorization") == (
+        "The mean distance to the nearest training image (RMS per value, 0–255) is 29.0 "
+        "(95\xa0% interval 28.5 to 29.5) for generated images, 27.0 (95\xa0% interval 26.5 to 27.5) for held-out real images: no sign of copying on "
+        "average. Single copies would show among the nearest neighbours. None is identical to a training image."
+    )
+    assert "closer to the training data than new real images" in sentence(make_run(2), "Memorization")
+    assert "intervals overlap" in sentence(make_run(3), "Memorization")
+
+
+def test_memorization_without_a_baseline_says_so(make_run) -> None:
+    samples = Measurement(name="nearest_distance", value=25.0, n=10, params={"k": 1, "set": "samples"})
+    missing = Measurement.not_measurable("nearest_distance", "give --held-out DATA", params={"set": "held_out"})
+    text = sentence(make_run(measurements=[samples, missing]), "Memorization")
+    assert "There is no held-out baseline to read it by: give --held-out DATA" in text
+
+
+def test_exact_copies_are_counted(make_run) -> None:
+    params = {"k": 1, "set": "samples", "identical_to_training": 3}
+    run = make_run(measurements=[Measurement(name="nearest_distance", value=2.5, n=10, params=params)])
+    assert sentence(run, "Memorization").endswith("Identical to a training image: 3 images.")
+
+
+def test_diversity_beside_the_training_data(make_run) -> None:
+    assert "no difference is shown" in sentence(make_run(2), "Diversity")
+    assert "generated images are more diverse" in sentence(make_run(5), "Diversity")
+
+
+def test_unclassified_and_other_classes_are_told(make_run) -> None:
+    assert sentence(make_run(), "Unclassified") == (
+        "3.0\xa0% of 1,000 images are unclassified and 1.0\xa0% look like classes outside the training data."
+    )
+
+
+def test_of_many_classes_those_that_differ_are_named_largest_first(make_run) -> None:
+    differences = {"a": (-0.02, -0.03, -0.01), "b": (0.0, -0.01, 0.01), "c": (0.1, 0.05, 0.15), "d": (0.0, -0.1, 0.1)}
+    measurements = []
+    for group, (value, lower, upper) in differences.items():
+        measurements += [
+            Measurement(name="share", value=0.25, n=100, group=group, params={"set": "training"}),
+            Measurement(name="share", value=0.25 + value, n=100, group=group, params={"set": "samples"}),
+            Measurement(name="share_difference", value=value, lower=lower, upper=upper, group=group),
+        ]
+    headline = found(make_run(measurements=measurements)).headline
+    assert headline.index("makes c more often") < headline.index("makes a less often")
+    assert "The other 2 classes are in the table." in headline
+    assert " b " not in headline
