@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from leadline.audit import METRICS, measure
+from leadline.audit import METRICS, AuditFailed, measure
 from leadline.data import load, load_images
 from leadline.data.shards import read_shards
 from leadline.errors import LeadlineError
@@ -19,13 +19,11 @@ from leadline.models.denoiser import ddpm_sigmas
 from leadline.models.pretrained import load_pipeline, save_pipeline
 from leadline.models.unet import build_unet, count_parameters
 from leadline.progress import ProgressCallback, silent
-from leadline.recipe import AuditSpec, DataSpec, Recipe, SampleSpec, fingerprint
-from leadline.records import ImageSet, Splits
+from leadline.recipe import AuditSpec, DataSpec, ModelSpec, Recipe, SampleSpec, fingerprint, with_overrides
+from leadline.records import AuditResult, ImageSet, Splits
 from leadline.runs import Run, adopt_model, find_trained
 from leadline.sampling import check, draw
 from leadline.training import device_name, train
-
-STAGES = ("train", "sample", "audit")
 
 
 def run(
@@ -61,7 +59,23 @@ def run(
     return result
 
 
-def sweep(recipes: Sequence[Recipe], root: Path, *, progress: ProgressCallback = silent) -> list[Run]:
+def members(recipe: Recipe, blocks: Sequence[int], seeds: Sequence[int]) -> list[Recipe]:
+    """The recipe at every depth with every training seed; a recipe's other fields stay."""
+    return [
+        recipe.model_copy(
+            update={
+                "model": ModelSpec(**{**recipe.model.model_dump(), "blocks": depth}),
+                "train": recipe.train.model_copy(update={"seed": seed}),
+            }
+        )
+        for depth in blocks
+        for seed in seeds
+    ]
+
+
+def sweep(
+    recipes: Sequence[Recipe], root: Path, *, overrides: Sequence[str] = (), progress: ProgressCallback = silent
+) -> list[Run]:
     """Several experiments one after the other, all checked before the first is started."""
     for recipe in recipes:
         check_recipe(recipe, load(recipe.data))
@@ -71,7 +85,7 @@ def sweep(recipes: Sequence[Recipe], root: Path, *, progress: ProgressCallback =
         def numbered(stage: str, done: int, total: int, detail: str, number: int = number) -> None:
             progress(f"run {number} of {len(recipes)}, {stage}", done, total, detail)
 
-        results.append(run(recipe, root, progress=numbered))
+        results.append(run(recipe, root, overrides=overrides, progress=numbered))
     return results
 
 
@@ -146,16 +160,41 @@ def samples_of(result: Run) -> ImageSet:
     return ImageSet(name=f"samples of {result.title}", pixels=pixels, ids=ids)
 
 
+def sample_model(source: Path, out: Path, spec: SampleSpec, progress: ProgressCallback = silent) -> None:
+    """Draw images from a run's model or a diffusers pipeline folder into `out`."""
+    folder = Run.open(source).model_folder if (source / "run.json").exists() else source
+    draw(load_pipeline(folder, default_device()), spec, out, progress=progress)
+
+
+def audit_run(folder: Path, overrides: Sequence[str], progress: ProgressCallback = silent) -> Run:
+    """Audit a run's samples against its own data, with the run's own audit spec but for `overrides`."""
+    if not (folder / "run.json").exists():
+        raise LeadlineError(f"{folder} is no run: say what the model was trained on with --train DATA (digits, a path)")
+    recipe = Run.open(folder).recipe
+    if recipe is None:
+        raise LeadlineError(f"{folder} is itself an audit: give the images that it was made of, with --train DATA")
+    return run(with_overrides(recipe, list(overrides)), folder.resolve().parent, progress=progress)
+
+
 def audit_stage(result: Run, spec: AuditSpec, splits: Splits, cache: Path, progress: ProgressCallback) -> None:
     """Measure, unless the same audit is there already."""
     previous = result.audit()
     wanted = fingerprint(spec)
     if previous is None or previous.settings.get("fingerprint") != wanted:
-        with timed(result, "audit"):
-            found = measure(samples_of(result), splits, spec=spec, cache=cache, progress=audit_progress(progress))
-        found.settings["fingerprint"] = wanted
-        result.save_audit(found)
+        images = samples_of(result)
+        save_measured(result, spec, lambda: measure(images, splits, spec=spec, cache=cache, progress=words(progress)))
     result.update(status="complete")
+
+
+def save_measured(result: Run, spec: AuditSpec, measured: Callable[[], AuditResult]) -> None:
+    """Carry out an audit and save it. When a metric has a fault, what the others found is saved before it is raised."""
+    with timed(result, "audit"):
+        try:
+            found = measured()
+        except AuditFailed as failure:
+            result.save_audit(failure.result)
+            raise
+    result.save_audit(replace(found, settings={**found.settings, "fingerprint": fingerprint(spec)}))
 
 
 def audit_images(
@@ -176,7 +215,7 @@ def audit_images(
     without. Raises LeadlineError, before anything expensive, on what does not fit together.
     """
     splits = load(train)
-    given = {
+    given: dict[str, Any] = {
         name: load_images(source, like=splits.train)
         for name, source in (("held_out", held_out), ("labeler", labeler))
         if source is not None
@@ -187,11 +226,12 @@ def audit_images(
         check_same_data(result, splits)
         images, origin = images_to_audit(samples, result, splits, sample, progress)
         result.update(data=describe_splits(splits), samples=origin)
-        with timed(result, "audit"):
-            found = measure(
-                images, splits, labels=labels, spec=spec, cache=out.parent / ".cache", progress=audit_progress(progress)
-            )
-        result.save_audit(found)
+        cache = out.parent / ".cache"
+        save_measured(
+            result,
+            spec,
+            lambda: measure(images, splits, labels=labels, spec=spec, cache=cache, progress=words(progress)),
+        )
         result.update(status="complete", device=device_name(default_device()))
     return result
 
@@ -259,7 +299,7 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def audit_progress(progress: ProgressCallback) -> Callable[[str], None]:
+def words(progress: ProgressCallback) -> Callable[[str], None]:
     """measure() says in words what it is at."""
     return lambda text: progress(f"audit, {text}", 0, 0, "")
 

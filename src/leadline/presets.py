@@ -14,7 +14,7 @@ def digits69() -> Recipe:
     return Recipe(
         name="digits69",
         description="8×8 sixes and nines at 90/10, embedded data; about 2 minutes a model on 2 cores.",
-        data=DataSpec(dataset="digits", shares="6:0.9,9:0.1", num_images=140, held_out=30, labeler=None),
+        data=DataSpec(dataset="digits", shares=(("6", 0.9), ("9", 0.1)), num_images=140, held_out=30, labeler=None),
         model=ModelSpec(blocks=2),
         train=TrainSpec(steps=1500, batch_size=64),
         sample=SampleSpec(num_images=1000, sampler="ddim", steps=50),
@@ -30,7 +30,7 @@ def mnist69() -> Recipe:
         data=DataSpec(
             dataset="mnist",
             split="all",
-            shares="6:0.9,9:0.1",
+            shares=(("6", 0.9), ("9", 0.1)),
             num_images=5000,
             held_out=500,
             labeler=15000,

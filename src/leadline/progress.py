@@ -40,15 +40,21 @@ class ConsoleProgress:
         elif done < total and now - self.drawn < self.interval:
             return
         self.drawn = now
-        text = f"{stage}: {done:,} of {total:,}"
+        text = f"{stage}: {done:,} of {total:,}" if total else stage
         if detail:
             text += f", {detail}"
         if self.first < done < total:
             text += f", {duration((now - self.started) / (done - self.first) * (total - done))} left"
-        elif done >= total:
+        elif 0 < total <= done:
             text += f", took {duration(now - self.started)}"
         sys.stderr.write(f"\r\x1b[2K{text}" if self.live else f"{text}\n")
         sys.stderr.flush()
+
+    def __enter__(self) -> "ConsoleProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the current line."""

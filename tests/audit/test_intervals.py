@@ -57,7 +57,7 @@ def test_numpy_numbers_are_counts_too() -> None:
         (math.nan, 4, 0.95, "whole number"),
         (1, math.inf, 0.95, "whole number"),
         (1, 4, 1.0, "audit.level"),
-        (1, 4, 95, "audit.level"),
+        (1, 4, 95.0, "audit.level"),
     ],
 )
 def test_what_is_no_share_is_refused(count: float, n: float, level: float, words: str) -> None:

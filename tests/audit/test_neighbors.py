@@ -141,6 +141,7 @@ def test_a_memory_map_is_never_read_whole(tmp_path: Path) -> None:
 
     reference = Watched(tmp_path / "reference", dtype=np.float32, mode="w+", shape=(5000, 4))
     np.ndarray.__setitem__(reference, slice(None), np.random.default_rng(7).normal(size=(5000, 4)))
+    largest = 0
     nearest_neighbors(np.ones((2, 4), np.float32), reference, 3, tile_rows=100)
     assert largest == 100
 

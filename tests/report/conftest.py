@@ -37,6 +37,7 @@ def share_measurements(shares: dict[str, float], training: dict[str, float], n: 
         wilson: dict[str, Any] = {"level": 0.95, "method": "Wilson", "n": n, "group": group}
         compared = {
             **wilson,
+            "n": round(0.96 * n),
             "params": {"share": share, "share_lower": lower, "share_upper": upper, "training_share": p},
         }
         odds = [logit(x) - logit(p) for x in (lower, upper)]

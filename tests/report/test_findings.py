@@ -17,7 +17,7 @@ def sentence(run, label: str) -> str:
 def test_less_often_with_both_shares_interval_and_basis(make_run) -> None:
     assert found(make_run(share=0.061)).headline == (
         "makes 9 less often than its training data: 6.1\xa0% against 10.0\xa0%, 95\xa0% interval 4.6 to 7.6\xa0%; "
-        "1,000 images recognised as one of its classes, one training run."
+        "960 of 1,000 images recognised as one of its classes, one training run."
     )
 
 
@@ -55,8 +55,9 @@ def test_bias_that_could_not_be_measured_has_its_reason(make_run) -> None:
 def test_memorization_is_read_by_the_held_out_baseline(make_run) -> None:
     assert sentence(make_run(4), "Memorization") == (
         "The mean distance to the nearest training image (RMS per value, 0–255) is 29.0 "
-        "(95\xa0% interval 28.5 to 29.5) for generated images, 27.0 (95\xa0% interval 26.5 to 27.5) for held-out real images: no sign of copying on "
-        "average. Single copies would show among the nearest neighbours. None is identical to a training image."
+        "(95\xa0% interval 28.5 to 29.5) for generated images, 27.0 (95\xa0% interval 26.5 to 27.5) for held-out real "
+        "images: no sign of copying on average. Single copies would show among the nearest neighbours. "
+        "None is identical to a training image."
     )
     assert "closer to the training data than new real images" in sentence(make_run(2), "Memorization")
     assert "intervals overlap" in sentence(make_run(3), "Memorization")

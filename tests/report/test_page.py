@@ -179,7 +179,7 @@ def test_an_audit_in_which_nothing_was_measurable(make_run, tmp_path: Path) -> N
 def test_replicates_of_one_depth_are_told_apart_and_the_caveat_goes(make_run, tmp_path: Path) -> None:
     seeds = [make_run(2, train={"seed": seed}, folder=f"s{seed}") for seed in (0, 1)]
     page, content = report(seeds, tmp_path)
-    assert [run["name"] for run in content["runs"]] == ["digits69, 2 blocks (s0)", "digits69, 2 blocks (s1)"]
+    assert [run["name"] for run in content["runs"]] == ["digits69, 2 blocks, seed 0", "digits69, 2 blocks, seed 1"]
     assert "2 blocks, seed 1" in page.text
     assert "One training run per depth" not in page.text
     assert "These runs differ in more than the model" not in page.text

@@ -57,8 +57,13 @@ def test_the_same_values_give_the_same_bytes() -> None:
 
 
 def test_labels_are_moved_apart_and_no_further() -> None:
-    assert spread([0.5, 0.1, 0.52], gap=0.1) == pytest.approx([0.5, 0.1, 0.6])
-    assert spread([0.1, 0.5], gap=0.1) == [0.1, 0.5]
+    assert spread([0.5, 0.1, 0.52], [0.1] * 3) == pytest.approx([0.5, 0.1, 0.6])
+    assert spread([0.1, 0.5], [0.1] * 2) == [0.1, 0.5]
+    assert spread([0.2, 0.25], [0.1, 0.3]) == pytest.approx([0.2, 0.4])
+
+
+def test_labels_at_the_top_are_moved_down() -> None:
+    assert spread([0.95, 1.0, 0.99], [0.1] * 3) == pytest.approx([0.8, 1.0, 0.9])
 
 
 def test_a_logarithmic_axis_is_written_in_plain_numbers() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from leadline.audit.context import METRICS, AuditContext, Finding, Metric
 from leadline.audit.intervals import Interval, joint_level, simultaneous, wilson
 from leadline.audit.labeler import UNCLASSIFIED
-from leadline.errors import LeadlineError, NotMeasurable
+from leadline.errors import LeadlineError
 from leadline.records import Measurement, Table
 
 OTHER, UNSURE = "other classes", "unclassified"
@@ -59,11 +59,7 @@ def measure_bias(context: AuditContext) -> Iterator[Finding]:
     shares sum to 1 over those too; how far the unclassified could move them stands in the params.
     """
     training = context.training
-    if training.labels is None:
-        raise NotMeasurable(
-            "the training data has no labels, so its shares are not known: name the column with the classes (--groups)"
-        )
-    in_training = np.bincount(training.labels, minlength=len(training.classes))
+    in_training = np.array(list(training.counts().values()))
     chosen = np.flatnonzero(in_training)
     labels = context.sample_labels()
     counts = np.bincount(labels[labels != UNCLASSIFIED], minlength=len(context.class_names))
@@ -185,9 +181,12 @@ def compare(
 def _table(context: AuditContext, counts: np.ndarray, unsure: int) -> Table:
     """Counts behind the shares: every class that was seen anywhere, and the unclassified."""
     training = context.training
-    known = np.bincount(training.labels if training.labels is not None else [], minlength=len(context.class_names))
+    known = training.counts()
     columns: tuple[str, ...] = ("class", "training images", "samples")
-    columns_of_counts: list[Sequence[int]] = [[*known.tolist(), 0], [*counts.tolist(), unsure]]
+    columns_of_counts: list[Sequence[int]] = [
+        [*(known.get(name, 0) for name in context.class_names), 0],
+        [*counts.tolist(), unsure],
+    ]
     note = f"labels of the samples: {context.labels_origin}"
     if context.labels is None:
         found = context.labels_by_labeler("training")

@@ -21,12 +21,12 @@ def mean_pairwise_distance(features: Float[np.ndarray, "n d"]) -> tuple[float, f
     features: float [n, d], n of 2 or more, arrays or memory maps. Returns (mean, standard error), both 0 or more,
     in squared units of the features. h_i is the mean squared distance of i to the others, from the sums alone:
     memory of one chunk, time linear in n. The error is that of a U-statistic (Hoeffding, 1948): it counts images,
-    not pairs. Sums are in fp64 about the first chunk's mean, so a common offset costs no digits.
+    not pairs. Sums are in fp64 about the first image's features, so a common offset costs no digits.
     """
     n = len(features)
     if n < 2:
         raise LeadlineError(f"a mean over pairs needs 2 images or more, {n} given")
-    center = features[:CHUNK_ROWS].mean(0, dtype=np.float64)
+    center = features[0].astype(np.float64)
     total, squares = np.zeros_like(center), np.empty(n)
     for rows, chunk in _chunks(features, center):
         total += chunk.sum(0)

@@ -77,7 +77,7 @@ def _proportion(count: SupportsFloat, n: SupportsFloat, level: float, method: st
 
 def _whole(value: SupportsFloat, name: str) -> int:
     number = float(value)
-    if not (number >= 0 and number == math.floor(number) and math.isfinite(number)):
+    if not (number >= 0 and number.is_integer()):
         raise LeadlineError(f"{name} must be a whole number of images, 0 or more, not {value}")
     return int(number)
 

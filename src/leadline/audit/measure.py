@@ -213,6 +213,11 @@ def _missing(inputs: _Inputs, known: Sequence[str], labels_given: bool) -> dict[
             + (f" after those that are elsewhere too ({dropped})" if dropped else "")
             + f": {LABELED_DATA}"
         )
+    if inputs.training.labels is None:
+        missing["labels"] = (
+            "the training data has no labels, so its shares are not known: name the column with the classes (--groups)"
+        )
+        return missing
     if labels_given:
         return missing
     wanted = [name for name, n in inputs.training.counts().items() if n]

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from leadline.rng import generator_for
 
-BATCH_SIZE = 128
+LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 128, 16, 10
+"""Small sets get smaller batches, so that an epoch of theirs has about ten steps too."""
 PEAK_LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 WARMUP_SHARE = 0.1
@@ -74,7 +75,8 @@ def train(
     counts = torch.bincount(labels, minlength=num_classes)
     weights = (len(labels) / (counts.clamp(min=1) * (counts > 0).sum())).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    steps_per_epoch = math.ceil(len(images) / BATCH_SIZE)
+    batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(images) // STEPS_PER_EPOCH))
+    steps_per_epoch = math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(epochs * steps_per_epoch))
     for epoch in range(epochs):
         order = torch.randperm(len(images), generator=generator)

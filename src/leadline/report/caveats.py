@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from leadline.report.settings import differing_fields
-from leadline.report.views import RunView
+from leadline.report.views import RunView, who
 from leadline.report.words import listed, measurement_text
 
 Views = Sequence[RunView]
@@ -38,7 +38,7 @@ def stochastic_sampler(views: Views) -> str:
     if not coarse:
         return ""
     return (
-        f"{listed(coarse)}: sampled with the ancestral sampler in fewer than {ENOUGH_ANCESTRAL_STEPS} steps, which "
+        f"{who(coarse, views)}: sampled with the ancestral sampler in fewer than {ENOUGH_ANCESTRAL_STEPS} steps, which "
         "bends shares towards the majority by itself, even with an exact denoiser. Do not read a change of shares as "
         "the model's: sample again with ddim, euler or heun, or in more steps."
     )
@@ -133,4 +133,4 @@ def changed_code(views: Views) -> str:
     dirty = [view.name for view in views if view.header.dirty]
     if not dirty:
         return ""
-    return f"{listed(dirty)}: made by code with uncommitted changes; the commit alone does not reproduce it."
+    return f"{who(dirty, views)}: made by code with uncommitted changes; the commit alone does not reproduce it."

@@ -48,7 +48,7 @@ def _lines(views: Views, found: Found, places: Sequence[str], label: str, style:
         moved = [x + REPLICATE_GAP * step for x, step in zip(at, beside, strict=True)]
         points = [p for x, view in zip(moved, chosen, strict=True) if (p := point(x, found[view.name])) is not None]
         if points:
-            words = f"{label}, equal {member}" if member else label
+            words = f"{label}, {member} matched" if member else label
             joined = len(set(at)) == len(at)
             lines.append(Line(label=words, points=tuple(points), style=style + len(lines), joined=joined))
     return lines

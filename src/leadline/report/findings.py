@@ -73,12 +73,18 @@ def _verdict(difference: Measurement | None) -> int:
     return (difference.lower > 0) - (difference.upper < 0)
 
 
-def basis(view: RunView, measurement: Measurement | None) -> str:
-    """`1,000 images, one training run`: what a number of this run rests on."""
-    images = counted(measurement.n, "image") if measurement is not None and measurement.n is not None else ""
-    if images and measurement is not None and measurement.params.get("among") == "recognised":
-        images += " recognised as one of its classes"
-    return ", ".join(part for part in (images, "one training run" if view.header.kind == "run" else "") if part)
+def basis(view: RunView, share: Measurement | None) -> str:
+    """`960 of 1,000 images recognised as one of its classes, one training run`: what the answer rests on."""
+    parts = []
+    if share is not None and share.n is not None:
+        of_all = view.first("share", share.group, set="samples")
+        total = share.n if of_all is None or of_all.n is None else of_all.n
+        images = counted(total, "image") if total == share.n else f"{share.n:,} of {counted(total, 'image')}"
+        recognised = share.params.get("among") == "recognised"
+        parts.append(f"{images} recognised as one of its classes" if recognised else images)
+    if view.header.kind == "run":
+        parts.append("one training run")
+    return ", ".join(parts)
 
 
 def bias_sentence(view: RunView) -> str:

@@ -26,8 +26,10 @@ THEME = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "
     colour: f"var(--series-{index})" for index, colour in enumerate(SERIES, start=1)
 }
 """Colours that matplotlib writes -> the page's CSS variables, so that one drawing serves light, dark and paper."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours and dashes: 42 lines differ
 DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (7, 2, 1.5, 2)), (0, (2, 1)), (0, (8, 2)))
+LINE_HEIGHT = 0.075
+"""Height of a line of text as a part of the axes' height."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "leadline",
@@ -185,22 +187,27 @@ def _folded(text: str, width: int = 14) -> str:
 
 def _label_ends(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], factor: int) -> None:
     """Write each line's name to the right of its last point, moved apart where two would cover each other."""
-    wanted = [(line.points[-1].y * factor, line.label, SERIES[line.style % len(SERIES)]) for line in lines]
-    wanted += [(level.y * factor, level.label, MUTED) for level in levels]
-    wanted = [item for item in wanted if item[1]]
+    wanted = [(line.points[-1].y, line.label, SERIES[line.style % len(SERIES)]) for line in lines]
+    wanted += [(level.y, level.label, MUTED) for level in levels]
     to_axes = axes.transData + axes.transAxes.inverted()
     x = axes.get_xlim()[1]
-    heights = [float(to_axes.transform((x, y))[1]) for y, _, _ in wanted]
-    for (_, label, colour), height in zip(wanted, spread(heights, gap=0.075), strict=True):
-        axes.text(1.02, height, _folded(plain(label), 20), transform=axes.transAxes, va="center", color=colour)
+    places = [float(to_axes.transform((x, y * factor))[1]) for y, _, _ in wanted]
+    labels = [_folded(plain(label), 20) for _, label, _ in wanted]
+    heights = [LINE_HEIGHT * (1 + label.count("\n")) for label in labels]
+    for (_, _, colour), label, place in zip(wanted, labels, spread(places, heights), strict=True):
+        axes.text(1.02, place, label, transform=axes.transAxes, va="center", color=colour)
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """The places, moved as little as a sweep from below allows so that any two are at least `gap` apart."""
+def spread(places: Sequence[float], heights: Sequence[float], top: float = 1.0) -> list[float]:
+    """Middles of labels of these heights, none over another: pushed up where they meet, down again from `top`."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = list(places)
-    for before, after in pairwise(order):
-        moved[after] = max(moved[after], moved[before] + gap)
+    for below, above in pairwise(order):
+        moved[above] = max(moved[above], moved[below] + (heights[below] + heights[above]) / 2)
+    for highest in order[-1:]:
+        moved[highest] = min(moved[highest], max(top, places[highest]))
+    for above, below in pairwise(reversed(order)):
+        moved[below] = min(moved[below], moved[above] - (heights[below] + heights[above]) / 2)
     return moved
 
 

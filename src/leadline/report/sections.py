@@ -11,8 +11,8 @@ from leadline.report import caveats, drawings, settings, tables
 from leadline.report.content import Figure, Section
 from leadline.report.findings import finding
 from leadline.report.images import draw_panel
-from leadline.report.views import RunView
-from leadline.report.words import counted, listed, measurement_text
+from leadline.report.views import RunView, who
+from leadline.report.words import counted, measurement_text
 
 Views = Sequence[RunView]
 SECTIONS: Registry[Callable[[Views], Section]] = Registry("report section")
@@ -143,12 +143,13 @@ def labeler(views: Views) -> Section:
     if not accuracies and not confusions and not others:
         lead = "No labeler was used in these audits: the labels came from elsewhere, or were not needed."
         return Section(id="labeler", title=title, lead=lead)
-    told = "; ".join(f"{accuracy}, {_who(names, views)}" for accuracy, names in accuracies.items())
+    of = [f" ({who(names, views)})" if len(accuracies) > 1 else "" for names in accuracies.values()]
+    told = "; ".join(accuracy + who for accuracy, who in zip(accuracies, of, strict=True))
     return Section(
         id="labeler",
         title=title,
         lead=f"A classifier labels the images. Its accuracy on real images that it has not seen: {told or 'unknown'}.",
-        tables=[*(tables.confusion(table, _who(names, views)) for table, names in confusions.values()), *others],
+        tables=[*(tables.confusion(table, who(names, views)) for table, names in confusions.values()), *others],
     )
 
 
@@ -192,11 +193,6 @@ def _has_section(name: str) -> bool:
     return name in BIAS + MEMORIZATION + DIVERSITY or name.startswith(LABELER)
 
 
-def _who(names: Sequence[str], views: Views) -> str:
-    """`all runs`, or the names."""
-    return "All runs" if len(names) == len(views) > 1 else listed(names)
-
-
 def _nothing(views: Views, what: str) -> str:
     reasons = (f"{view.name}: {view.audit_reason or f'the audit has no results on {what}'}" for view in views)
     return f"Nothing to show. {'; '.join(reasons)}."
@@ -222,5 +218,5 @@ def _panels(views: Views, wanted: Callable[[str], bool]) -> list[Figure]:
         for panel in view.audit.panels if view.audit is not None else ():
             if wanted(panel.name):
                 shared.setdefault((panel.name, panel.tiles.tobytes()), (panel, []))[1].append(view.name)
-    drawn = [draw_panel(panel, _who(names, views)) for panel, names in shared.values()]
+    drawn = [draw_panel(panel, who(names, views)) for panel, names in shared.values()]
     return [figure for figure in drawn if figure is not None]

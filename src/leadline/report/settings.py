@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from leadline.report.content import Cell, Section, TableView
-from leadline.report.views import RunView
+from leadline.report.views import RunView, who
 from leadline.report.words import SPACE, listed, number, plain, setting
 
 Views = Sequence[RunView]
@@ -95,7 +95,7 @@ def _provenance(view: RunView) -> dict[str, str]:
 
 def _splits(view: RunView) -> list[tuple[str, Mapping[str, Any]]]:
     found = view.header.data.items()
-    return [(name, value) for name, value in found if isinstance(value, Mapping) and {"n", "counts"} & set(value)]
+    return [(name, value) for name, value in found if isinstance(value, Mapping) and "n" in value]
 
 
 def data_section(views: Views) -> Section:
@@ -108,7 +108,7 @@ def data_section(views: Views) -> Section:
         return Section(id="data", title="Data", lead="The runs hold no record of their data.")
     tables = []
     for same in by_data.values():
-        names = listed(view.name for view in same) if len(by_data) > 1 else "all runs"
+        names = who([view.name for view in same], views)
         tables += [table for table in (_counts(same[0], names), _notes(same[0], names)) if table.rows]
     lead = (
         "What was loaded, as it was realised: numbers of images per class, how they were converted, what was left out."
@@ -125,7 +125,7 @@ def _counts(view: RunView, names: str) -> TableView:
         numbers = [_count(split.get("n")), *(_count(counts.get(c)) for c in classes)]
         rows.append((Cell(text=plain(name)), *numbers, Cell(text=setting(split.get("fingerprint")))))
     columns = ("Split", "Images", *map(plain, classes), "Fingerprint")
-    return TableView(key="counts", caption=f"Images per split and class, {names}", columns=columns, rows=tuple(rows))
+    return TableView(key="counts", caption=f"{names}: images per split and class", columns=columns, rows=tuple(rows))
 
 
 def _count(value: Any) -> Cell:
@@ -135,10 +135,9 @@ def _count(value: Any) -> Cell:
 
 
 def _notes(view: RunView, names: str) -> TableView:
-    in_counts = {name for name, _ in _splits(view)}
     notes: list[tuple[str, Any]] = []
     for name, value in view.header.data.items():
-        rest = {k: v for k, v in value.items() if k not in COUNT_FIELDS} if name in in_counts else value
+        rest = {k: v for k, v in value.items() if k not in COUNT_FIELDS} if isinstance(value, Mapping) else value
         notes += flat({name: rest}) if rest not in ({}, None) else []
     rows = tuple((Cell(text=plain(name)), Cell(text=plain(setting(value)))) for name, value in notes)
-    return TableView(key="data_notes", caption=f"How the data was made, {names}", columns=("Note", "Value"), rows=rows)
+    return TableView(key="data_notes", caption=f"{names}: how the data was made", columns=("Note", "Value"), rows=rows)

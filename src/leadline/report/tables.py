@@ -67,7 +67,7 @@ def overview(views: Views) -> TableView:
     units = dict.fromkeys(f"{m.name} in {m.unit}" for m in shown if m is not None and m.unit and m.name != "share")
     return TableView(
         key="overview",
-        caption="The runs, sorted by depth (number of down blocks)",
+        caption="Runs by depth (number of down blocks)" if len(views) > 1 else "The run",
         columns=tuple(columns),
         rows=tuple(rows),
         note=" ".join(

@@ -1,6 +1,5 @@
 """One run as the report sees it: loaded once, in the order of depth; what cannot be loaded is there as a reason."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from leadline.errors import LeadlineError
 from leadline.recipe import Recipe
 from leadline.records import AuditResult, Measurement
-from leadline.report.words import plain
+from leadline.report.words import listed, plain
 from leadline.runs import Run, RunHeader
 
 UNREADABLE = (LeadlineError, OSError, ValueError, KeyError, TypeError)
@@ -112,11 +111,11 @@ def _open(run: Run) -> RunView:
 
 
 def _label(run: Run, recipe: Recipe | None) -> str:
-    """`4 blocks`, `2 blocks (large)`, `4 blocks, equal width`; without a recipe the title."""
+    """`4 blocks`, `2 blocks (large)`, `4 blocks, width matched`; without a recipe the title."""
     if recipe is None:
         return plain(run.title)
     large = " (large)" if recipe.model.wide else ""
-    match = f", equal {' and '.join(recipe.model.match)}" if recipe.model.match else ""
+    match = f", {' and '.join(recipe.model.match)} matched" if recipe.model.match else ""
     return f"{recipe.model.blocks} blocks{large}{match}"
 
 
@@ -127,16 +126,26 @@ def _by_depth(view: RunView) -> tuple[Any, ...]:
     return (0, model.match, model.blocks, model.wide, view.recipe.train.seed)
 
 
+def who(names: Sequence[str], views: Sequence[RunView]) -> str:
+    """`All runs`, or the names of those that are meant."""
+    return "All runs" if len(names) == len(views) > 1 else listed(names)
+
+
 def _named_apart(views: Sequence[RunView]) -> list[RunView]:
-    """Equal titles get the folder's name behind them, equal labels the training seed or the title."""
-    names, labels = Counter(v.name for v in views), Counter(v.label for v in views)
+    """Equal titles, and equal labels, get the training seed behind them, or where that is equal too the folder."""
+    names = _apart([view.name for view in views], views)
+    labels = _apart([view.label for view in views], views)
+    return [replace(view, name=name, label=label) for view, name, label in zip(views, names, labels, strict=True)]
+
+
+def _apart(words: Sequence[str], views: Sequence[RunView]) -> list[str]:
     apart = []
-    for view in views:
-        name = f"{view.name} ({view.folder})" if names[view.name] > 1 else view.name
-        label = view.label
-        if labels[label] > 1:
-            seeds = {v.recipe.train.seed for v in views if v.label == label and v.recipe is not None}
-            distinct = view.recipe is not None and len(seeds) == labels[label]
-            label = f"{label}, seed {view.recipe.train.seed}" if distinct and view.recipe else name
-        apart.append(replace(view, name=name, label=label))
+    for word, view in zip(words, views, strict=True):
+        seeds = [v.recipe.train.seed for w, v in zip(words, views, strict=True) if w == word and v.recipe is not None]
+        if words.count(word) == 1:
+            apart.append(word)
+        elif view.recipe is not None and len(set(seeds)) == words.count(word):
+            apart.append(f"{word}, seed {view.recipe.train.seed}")
+        else:
+            apart.append(f"{word} ({view.folder})")
     return apart
