@@ -358,7 +358,7 @@ def keep_curve(curve: Path, step: int) -> None:
     write_text(curve, "".join(kept))
 
 
-def append_line(curve: Path, record: dict[str, float]) -> None:
+def append_line(curve: Path, record: dict[str, Any]) -> None:
     """Append one JSON line, on disk before the next step."""
     with curve.open("a", encoding="utf-8") as handle:
         handle.write(json.dumps(record) + "\n")

@@ -11,6 +11,7 @@ import leadline
 from leadline.audit import diversity
 from leadline.audit.diversity import mean_pairwise_distance
 from leadline.errors import LeadlineError
+from leadline.recipe import AuditSpec
 from leadline.records import Splits
 
 
@@ -59,7 +60,7 @@ def test_features_that_are_not_finite_are_refused_by_their_place() -> None:
 
 def test_copies_of_one_image_are_less_diverse_than_the_training_data(splits: Splits) -> None:
     samples = splits.train.pixels[[0] * 9 + [1]]
-    result = leadline.measure(samples, splits, metrics="diversity")
+    result = leadline.measure(samples, splits, metrics="diversity", spec=AuditSpec(labeler_epochs=3))
     made, real = (result.find("mean_pairwise_distance", set=name)[0] for name in ("samples", "training"))
     assert made.value < real.value  # type: ignore[operator]
     assert (made.n, real.n) == (10, 80)
@@ -68,7 +69,7 @@ def test_copies_of_one_image_are_less_diverse_than_the_training_data(splits: Spl
 
 
 def test_one_sample_is_said_and_the_training_data_measured(splits: Splits) -> None:
-    result = leadline.measure(splits.train.pixels[:1], splits, metrics="diversity")
+    result = leadline.measure(splits.train.pixels[:1], splits, metrics="diversity", spec=AuditSpec(labeler_epochs=3))
     made, real = (result.find("mean_pairwise_distance", set=name)[0] for name in ("samples", "training"))
-    assert "needs 2 samples images or more, there is 1" in str(made.reason)
+    assert "needs 2 images or more, the samples are 1" in str(made.reason)
     assert real.value is not None

@@ -81,7 +81,7 @@ def test_two_classes_need_no_correction() -> None:
 
 def test_simultaneous_intervals_hold_together_as_often_as_they_say() -> None:
     shares = np.array([0.5, 0.3, 0.15, 0.05])
-    draws = np.random.default_rng(0).multinomial(200, shares, size=400)
+    draws = np.random.default_rng(0).multinomial(200, shares, size=250)
     together = [all(a <= p <= b for (a, b), p in zip(simultaneous(d.tolist()), shares, strict=True)) for d in draws]
     alone = [all(wilson(c, 200)[0] <= p <= wilson(c, 200)[1] for c, p in zip(d, shares, strict=True)) for d in draws]
     assert np.mean(together) >= 0.93

@@ -44,7 +44,7 @@ def test_is_unsure_of_noise_between_two_classes(labeler: Labeler) -> None:
     doubtful = replace(labeler, confidence=0.999)
     labels, probabilities = doubtful.predict(ImageSet(name="both", pixels=both).images())
     np.testing.assert_array_equal(labels == UNCLASSIFIED, probabilities.max(1) < 0.999)
-    assert (labels == UNCLASSIFIED).mean() > 0.5
+    assert (labels == UNCLASSIFIED).mean() > 0.2
     assert (labeler.predict(bars((9, 9, 9), 7).images())[0] != UNCLASSIFIED).all()
 
 

@@ -1,5 +1,7 @@
 """The answer's sentences, against sentences written by hand for runs with known numbers."""
 
+import pytest
+
 from leadline.records import Measurement
 from leadline.report.content import Finding
 from leadline.report.findings import finding
@@ -85,6 +87,24 @@ def test_unclassified_and_other_classes_are_told(make_run) -> None:
     assert sentence(make_run(), "Unclassified") == (
         "3.0\xa0% of 1,000 images are unclassified and 1.0\xa0% look like classes outside the training data."
     )
+
+
+@pytest.mark.parametrize(("every", "turns"), [(0.067, True), (-0.015, False)])
+def test_unclassified_images_that_could_turn_the_answer_are_named_so(make_run, every: float, turns: bool) -> None:
+    bounds = {"if_none_unclassified_belong": -0.047, "if_all_unclassified_belong": every}
+    shares = {"6": (0.9, 0.85, 0.04), "9": (0.1, 0.05, -0.04), "unclassified": (None, 0.1, None)}
+    measurements = []
+    for group, (training, samples, difference) in shares.items():
+        measurements.append(Measurement(name="share", value=samples, n=600, group=group, params={"set": "samples"}))
+        if training is not None and difference is not None:
+            ends = {"lower": difference - 0.02, "upper": difference + 0.02}
+            measurements += [
+                Measurement(name="share", value=training, group=group, params={"set": "training"}),
+                Measurement(name="share_difference", value=difference, group=group, params=bounds, **ends),
+            ]
+    text = sentence(make_run(measurements=measurements), "Unclassified")
+    assert text.startswith("10.0\xa0% of 600 images are unclassified. Were none or all of the unclassified of class 9,")
+    assert ("would be −4.7 or +6.7 points: they could turn the answer around." in text) is turns
 
 
 def test_of_many_classes_those_that_differ_are_named_largest_first(make_run) -> None:

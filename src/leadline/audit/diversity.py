@@ -46,7 +46,7 @@ def measure_diversity(context: AuditContext) -> Iterator[Finding]:
     for part in parts:
         n = len(context.part(part))
         if n < 2:
-            reason = f"the mean over pairs needs 2 {part} images or more, there is {n}: give more"
+            reason = f"a mean over pairs needs 2 images or more, the {part} are {n}: give more"
             yield Measurement.not_measurable("mean_pairwise_distance", reason, params={"set": part})
             continue
         value, error = mean_pairwise_distance(context.features(part))

@@ -167,5 +167,5 @@ def _panel(
     )
 
 
-def _id(ids: tuple[str, ...], index: int) -> str:
+def _id(ids: tuple[str, ...], index: int | np.integer) -> str:
     return ids[index] if ids else f"#{index}"

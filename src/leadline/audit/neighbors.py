@@ -52,7 +52,7 @@ def nearest_neighbors(
         )
     squared, indices = search.run(k)
     # On unit vectors |a - b|² = 2 - 2 cos(a, b), so one search serves both metrics.
-    values = 1 - squared / 2 if metric == "cosine" else squared.sqrt()
+    values = (1 - squared / 2).clamp(min=-1) if metric == "cosine" else squared.sqrt()
     return values.numpy(), indices.numpy()
 
 

@@ -47,8 +47,8 @@ def reference_splits(given: Images | Splits, groups: str | None, like: ImageSet 
             "an image set brings its classes as its labels"
         )
     if isinstance(given, Splits):
-        return replace(given, train=image_set(given.train, "reference", like=like))
-    return Splits(train=image_set(given, "reference", like=like, groups=groups))
+        return replace(given, train=image_set(given.train, "reference images", like=like))
+    return Splits(train=image_set(given, "reference images", like=like, groups=groups))
 
 
 def to_pixels(images: "np.ndarray | torch.Tensor", name: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.utils import logging
 from jaxtyping import Float
 from torch import Tensor
 
@@ -82,6 +83,8 @@ def load_pipeline(folder: Path | str, device: torch.device | str = "cpu") -> Dif
     folder = Path(folder)
     if not (folder / "model_index.json").exists():
         raise LeadlineError(f"{folder} is no diffusers pipeline folder: it has no model_index.json")
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         pipe = DDPMPipeline.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, low_cpu_mem_usage=False
@@ -91,6 +94,9 @@ def load_pipeline(folder: Path | str, device: torch.device | str = "cpu") -> Dif
             f"{folder} cannot be opened as an unconditional pipeline (UNet2DModel, DDPM-like scheduler, weights in "
             f"safetensors): {error}"
         ) from error
+    finally:
+        if bar:
+            logging.enable_progress_bar()
     if not isinstance(pipe.unet, UNet2DModel):
         raise LeadlineError(f"{folder}: a UNet2DModel is expected, its U-Net is a {type(pipe.unet).__name__}")
     return DiffusersDenoiser(pipe.unet.to(device), pipe.scheduler)

@@ -7,6 +7,7 @@ from leadline.report.words import (
     SPACE,
     counted,
     interval_text,
+    like,
     listed,
     measurement_text,
     not_measurable,
@@ -18,6 +19,8 @@ from leadline.report.words import (
 
 NO_CLASS = ("unclassified", "other classes")
 """Groups of `share` that are no class of the training data."""
+BOUNDS = ("if_none_unclassified_belong", "if_all_unclassified_belong")
+"""Params of a comparison: what it were if none or all of the unclassified images were of the class."""
 MOST_GROUPS = 4
 """Groups that the answer names one by one; the table has them all."""
 
@@ -151,7 +154,25 @@ def unclassified_sentence(view: RunView) -> str:
         if found is not None and found.value is not None:
             of = f" of {counted(found.n, 'image')}" if found.n is not None and not parts else ""
             parts.append(f"{percent(found.value)}{of} {words}")
-    return f"{listed(parts)}." if parts else ""
+    return f"{listed(parts)}.{_were_they_classified(view)}" if parts else ""
+
+
+def _were_they_classified(view: RunView) -> str:
+    """How far the unclassified images could move the answer, and whether they could turn it around."""
+    group = next(iter(headline_groups(view)), None)
+    difference = None if group is None else view.first("share_difference", group)
+    if group is None or difference is None or not set(BOUNDS) <= set(difference.params):
+        return ""
+    none, every = (difference.params[name] for name in BOUNDS)
+    if none == every:
+        return ""
+    ends = " or ".join(like(difference, end, ending=False) for end in (none, every))
+    verdict = _verdict(difference)
+    turns = verdict != 0 and min(none * verdict, every * verdict) <= 0
+    return (
+        f" Were none or all of the unclassified of class {quoted(group)}, its difference from the training data would "
+        f"be {ends} points{': they could turn the answer around' if turns else ''}."
+    )
 
 
 def memorization_sentence(view: RunView) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from leadline.records import Measurement, Table
 from leadline.report.content import Cell, TableView
 from leadline.report.findings import (
+    BOUNDS,
     NO_CLASS,
     all_groups,
     compared_share,
@@ -28,8 +29,6 @@ from leadline.report.words import (
 )
 
 Views = Sequence[RunView]
-BOUNDS = ("if_none_unclassified_belong", "if_all_unclassified_belong")
-"""Params of a comparison: what it were if none or all of the unclassified images were of the class."""
 SETS = {"samples": "generated", "held_out": "held-out real", "training": "training"}
 
 

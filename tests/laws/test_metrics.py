@@ -1,0 +1,106 @@
+"""Laws of every metric in the registry: order, batch size, every option, provenance, one sample."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+import leadline
+from leadline.audit import METRICS
+from leadline.audit.features import encode
+from leadline.recipe import AuditSpec
+from leadline.records import AuditResult, ImageSet, Splits
+
+SPEC = AuditSpec(labeler_epochs=4, confidence=0.7, ks=(1, 2))
+
+
+def stripes(counts: tuple[int, int, int], seed: int) -> ImageSet:
+    """8×8 colour images whose red, green or blue half is bright, in noise strong enough to leave doubts."""
+    labels = np.repeat(np.arange(3), counts)
+    pixels = np.random.default_rng(seed).integers(0, 120, (len(labels), 3, 8, 8))
+    pixels[np.arange(len(labels)), labels, :, :4] += 25
+    return ImageSet(name="stripes", pixels=pixels.astype(np.uint8), labels=labels, classes=("red", "green", "blue"))
+
+
+SPLITS = Splits(train=stripes((40, 15, 0), 0), held_out=stripes((8, 3, 0), 1), labeler=stripes((30, 30, 30), 2))
+SAMPLES = replace(stripes((20, 6, 2), 3), labels=None, classes=())
+
+
+def numbers(result: AuditResult) -> dict[tuple[Any, ...], tuple[float | None, float | None, float | None]]:
+    return {(m.name, m.group, m.params.get("set"), m.params.get("k")): (m.value, m.lower, m.upper) for m in result}
+
+
+def assert_close(found: AuditResult, expected: AuditResult, rtol: float) -> None:
+    assert numbers(found).keys() == numbers(expected).keys()
+    for key, values in numbers(expected).items():
+        got = np.array(numbers(found)[key], dtype=float)
+        np.testing.assert_allclose(got, np.array(values, dtype=float), rtol=rtol, atol=1e-9, err_msg=str(key))
+
+
+@pytest.fixture(scope="module", params=sorted(METRICS))
+def metric(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def expected(metric: str) -> AuditResult:
+    return leadline.measure(SAMPLES, SPLITS, metrics=metric, spec=SPEC)
+
+
+def test_every_metric_gives_numbers_here_or_the_laws_are_empty(metric: str, expected: AuditResult) -> None:
+    assert set(METRICS[metric].reports) <= {m.name for m in expected if m.value is not None}
+
+
+def test_the_order_of_samples_and_training_images_does_not_matter(metric: str, expected: AuditResult) -> None:
+    generator = np.random.default_rng(4)
+    mixed = replace(SPLITS, train=SPLITS.train.take(generator.permutation(55)))
+    found = leadline.measure(SAMPLES.take(generator.permutation(28)), mixed, metrics=metric, spec=SPEC)
+    assert_close(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_the_batch_size_does_not_matter(
+    metric: str, expected: AuditResult, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leadline.audit.context.encode", partial(encode, batch_size=batch_size))
+    assert_close(leadline.measure(SAMPLES, SPLITS, metrics=metric, spec=SPEC), expected, rtol=1e-5)
+
+
+def test_the_same_audit_gives_the_same_numbers(metric: str, expected: AuditResult) -> None:
+    assert leadline.measure(SAMPLES, SPLITS, metrics=metric, spec=SPEC).measurements == expected.measurements
+
+
+def test_every_number_has_its_n_and_where_it_came_from(expected: AuditResult) -> None:
+    for m in expected:
+        assert m.value is None or (m.n and m.computed_from and m.unit)
+        assert m.lower is None or (m.level == SPEC.level and m.method and m.lower <= m.value <= m.upper)  # type: ignore[operator]
+
+
+def test_one_sample_gives_a_number_or_a_reason_for_everything(metric: str) -> None:
+    result = leadline.measure(SAMPLES.take([0]), SPLITS, metrics=metric, spec=SPEC)
+    assert set(METRICS[metric].reports) <= {m.name for m in result}
+
+
+OPTIONS: dict[str, Any] = {
+    "metrics": ("bias",),
+    "ks": (1, 3),
+    "level": 0.5,
+    "confidence": 0.99,
+    "num_panels": 3,
+    "labeler_epochs": 2,
+    "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def whole() -> AuditResult:
+    return leadline.measure(SAMPLES, SPLITS, spec=SPEC)
+
+
+@pytest.mark.parametrize("option", sorted(AuditSpec.model_fields))
+def test_every_option_matters(option: str, whole: AuditResult) -> None:
+    changed = leadline.measure(SAMPLES, SPLITS, spec=SPEC.model_copy(update={option: OPTIONS[option]}))
+    shapes = [panel.tiles.shape for panel in changed.panels]
+    assert changed.measurements != whole.measurements or shapes != [panel.tiles.shape for panel in whole.panels]
