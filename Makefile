@@ -29,7 +29,6 @@ check: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/sampler_shares.py
-	$(BIN)/python benchmarks/neighbors.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

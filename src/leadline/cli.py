@@ -37,7 +37,8 @@ RUNS = Path("runs")
 def demo(out: Out = RUNS) -> None:
     """Compare a shallow and a deep model, from data to report.
 
-    Sixes and nines of scikit-learn's digits at 90/10; about 5 minutes on 2 cores, no network. Started again, it resumes.
+    Sixes and nines of scikit-learn's digits at 90/10; about 5 minutes on 2 cores, no network. It can be interrupted:
+    started again, it goes on where it was.
     """
     from leadline.presets import preset
 
@@ -54,10 +55,11 @@ def run(
 
     Started again, it goes on where it was, or says that it is complete.
     """
+    wanted = find_recipe(recipe, overrides)
     from leadline.experiment import run as run_recipe
 
     with console() as progress:
-        found = run_recipe(find_recipe(recipe, overrides), out, overrides=overrides or [], progress=progress)
+        found = run_recipe(wanted, out, overrides=overrides or [], progress=progress)
     finish([found], found.report_file)
 
 
@@ -83,12 +85,11 @@ def train(recipe: RecipeName, overrides: Set = None, out: Out = RUNS) -> None:
     Prints the model folder, which diffusers.DDPMPipeline.from_pretrained opens. On several GPUs:
     accelerate launch -m leadline train RECIPE.
     """
+    wanted = find_recipe(recipe, overrides)
     from leadline.experiment import run as run_recipe
 
     with console() as progress:
-        found = run_recipe(
-            find_recipe(recipe, overrides), out, until="train", overrides=overrides or [], progress=progress
-        )
+        found = run_recipe(wanted, out, until="train", overrides=overrides or [], progress=progress)
     print(found.model_folder)
 
 
@@ -139,15 +140,17 @@ def audit(
 
     Bias, memorization, diversity, and the report. Options by --set: audit.level=0.99, data.classes=6,9 and so on.
     """
-    from leadline.experiment import audit_images, audit_run
     from leadline.recipe import Recipe, with_overrides
 
     check_overrides(overrides, "audit" if training is None else "audit, data or sample")
     changes = [*(overrides or []), *([f"audit.metrics={metrics}"] if metrics else [])]
+    foreign = {"--groups": groups, "--held-out": held_out, "--labeler": labeler, "--labels": labels}
+    if training is None:
+        refuse([name for name, value in foreign.items() if value is not None], "--train DATA")
+    from leadline.experiment import audit_images, audit_run
+
     with console() as progress:
         if training is None:
-            foreign = {"--groups": groups, "--held-out": held_out, "--labeler": labeler, "--labels": labels}
-            refuse([name for name, value in foreign.items() if value is not None], "--train DATA")
             found = audit_run(samples, changes, progress)
         else:
             whole = with_overrides(Recipe(data=data_spec(training, groups)), changes)
@@ -220,9 +223,14 @@ def run_sweep(
 
 def finish(runs: "Sequence[Run]", page: Path) -> None:
     """Write the report, print the answer and, last, the page's path."""
+    import json
+
     from leadline.report import build
 
-    print(build(runs, page))
+    build(runs, page)
+    for finding in json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["headlines"]:
+        print(finding["headline"])
+    print(page)
 
 
 def find_recipe(name: str, overrides: list[str] | None) -> "Recipe":

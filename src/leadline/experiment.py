@@ -47,6 +47,9 @@ def run(
     result = Run.create(folder, title=title, recipe=recipe.model_dump(mode="json"), overrides=tuple(overrides))
     with result.lock() if main else nullcontext():
         check_same_data(result, splits)
+        if result.header.status == "complete" and same_audit(result, recipe.audit):
+            progress("complete already, nothing to do", 0, 0, "")
+            return result
         if main:
             result.update(data=describe_splits(splits), recipe=recipe.model_dump(mode="json"))
         train_stage(result, recipe, splits.train, progress)
@@ -178,12 +181,16 @@ def audit_run(folder: Path, overrides: Sequence[str], progress: ProgressCallback
 
 def audit_stage(result: Run, spec: AuditSpec, splits: Splits, cache: Path, progress: ProgressCallback) -> None:
     """Measure, unless the same audit is there already."""
-    previous = result.audit()
-    wanted = fingerprint(spec)
-    if previous is None or previous.settings.get("fingerprint") != wanted:
+    if not same_audit(result, spec):
         images = samples_of(result)
         save_measured(result, spec, lambda: measure(images, splits, spec=spec, cache=cache, progress=words(progress)))
     result.update(status="complete")
+
+
+def same_audit(result: Run, spec: AuditSpec) -> bool:
+    """Whether the run holds the finished audit of that spec."""
+    previous = result.audit()
+    return previous is not None and previous.settings.get("fingerprint") == fingerprint(spec)
 
 
 def save_measured(result: Run, spec: AuditSpec, measured: Callable[[], AuditResult]) -> None:

@@ -64,8 +64,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder / name`, refused when it leads out of the folder (an absolute name, `..`, a link)."""
-    path = (folder / name).resolve()
+    """`folder / name`, refused when it leads out of the folder (an absolute name, `..`, a link) or nowhere at all."""
+    try:
+        path = (folder / name).resolve()
+    # A null byte; a link that leads to itself.
+    except (ValueError, RuntimeError) as error:
+        raise LeadlineError(f"{name!r} is no name of a file in {folder}: {error}") from None
     if not path.is_relative_to(folder.resolve()):
         raise LeadlineError(f"{name!r} leads out of the folder {folder}: it was left unread")
     return folder / name

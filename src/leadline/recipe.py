@@ -64,15 +64,15 @@ class DataSpec(Spec):
     """Which images, in which shares, and what is kept apart."""
 
     dataset: str = "digits"
-    """Name in the registry of data sets: digits, mnist, imagefolder, folder, huggingface, parquet."""
+    """Name in the registry of data sets: digits, mnist, celeba, imagefolder, folder, huggingface, parquet."""
     path: str | None = None
     """Folder or file of the data set; for huggingface the name on the hub or a local folder."""
     download: bool = False
     """Whether the data set may be fetched from the network when it is not there."""
     split: str | None = None
-    """mnist: train (default), test or all. huggingface: the split's name (default train)."""
+    """mnist: train (default), test or all. huggingface, celeba from the hub: the split's name (default train)."""
     image_column: str | None = None
-    """Column with the images (parquet, huggingface); default: the only column that holds images."""
+    """Column with the images (parquet, huggingface, celeba); default: the only column that holds images."""
     groups: str | None = None
     """Column with the classes, an attribute (Male) or a product of attributes (Blond_Hair*Male)."""
     classes: Names | None = None

@@ -231,7 +231,7 @@ def describe(measurement: Measurement) -> str:
         return f"{head}: not measurable: {m.reason}"
     text = f"{head}: {m.value:.4g}"
     if m.lower is not None and m.upper is not None and m.level is not None:
-        text += f" ({m.level:.0%} interval {m.lower:.4g} to {m.upper:.4g})"
+        text += f" ({m.level * 100:g}% interval {m.lower:.4g} to {m.upper:.4g})"
     if m.unit:
         text += f" {m.unit}"
     return text + (f", n = {m.n:,}" if m.n is not None else "")

@@ -8,6 +8,14 @@ from leadline.errors import LeadlineError, did_you_mean
 T = TypeVar("T")
 
 
+class UnknownName(LeadlineError, KeyError):
+    """A name that nothing is registered under. A KeyError too, as of any Mapping: `get` gives its default."""
+
+    def __str__(self) -> str:
+        # KeyError would show the message in quotes.
+        return str(self.args[0])
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """Names to things; a duplicate is refused, an unknown name is answered with the nearest known ones."""
 
@@ -30,7 +38,7 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return self._entries[name]
         except KeyError:
-            raise LeadlineError(f"unknown {self.kind} {name!r}: {did_you_mean(name, self._entries)}") from None
+            raise UnknownName(f"unknown {self.kind} {name!r}: {did_you_mean(name, self._entries)}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

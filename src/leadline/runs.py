@@ -140,8 +140,8 @@ class Run:
             raise LeadlineError(f"{folder / 'run.json'}: {explain('run', error)}") from None
 
     def update(self, **fields: Any) -> None:
-        """Change fields of the header, on disk too."""
-        self.header = self.header.model_copy(update=fields)
+        """Change fields of the header, on disk too. Raises pydantic's ValidationError on what could not be opened."""
+        self.header = RunHeader.model_validate({**dict(self.header), **fields})
         self._write_header()
 
     def add_seconds(self, stage: str, seconds: float) -> None:
@@ -187,11 +187,22 @@ class Run:
         write_text(self.folder / "audit.json", json.dumps(content, indent=1, default=str) + "\n")
 
     def audit(self) -> AuditResult | None:
-        """What `save_audit` wrote, or None when there is no finished audit."""
-        try:
-            content = json.loads((self.folder / "audit.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        """What `save_audit` wrote, or None when there is no finished audit. Raises LeadlineError when it is damaged."""
+        file = self.folder / "audit.json"
+        if not file.exists():
             return None
+        try:
+            return self._read_audit(json.loads(file.read_text(encoding="utf-8")))
+        except LeadlineError:
+            raise
+        # A run folder may come from anywhere: whatever is wrong in it, the person gets to know which file to delete.
+        except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise LeadlineError(
+                f"{file} and what belongs to it cannot be read ({type(error).__name__}: {error}): delete it, "
+                "and measure again"
+            ) from None
+
+    def _read_audit(self, content: Any) -> AuditResult:
         lines = (self.folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
         panels = []
         for words in content["panels"]:

@@ -183,3 +183,10 @@ def test_unlabelled_data_has_no_labeler_and_no_classes(pets: Path) -> None:
         load(spec.model_copy(update={"classes": ("cat",)}))
     with pytest.raises(LeadlineError, match="65 images are wanted"):
         load(spec.model_copy(update={"num_images": 60}))
+
+
+def test_a_link_in_a_circle_is_not_followed(pets: Path) -> None:
+    (pets / "cat" / "circle.png").symlink_to("circle.png")
+    assert list_images(pets).links == {"cat/circle.png"}
+    files = load_images(f"imagefolder:{pets}", max_unreadable_share=0.1).notes["unreadable"]["files"]
+    assert files == ["cat/circle.png: a link that leads out of the folder, to a folder or in a circle: not followed"]

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from leadline.rng import generator_for
 
-LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 128, 16, 10
-"""Small sets get smaller batches, so that an epoch of theirs has about ten steps too."""
+LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 128, 16, 20
+"""Small sets get smaller batches, so that an epoch of theirs has about twenty steps too."""
 PEAK_LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 WARMUP_SHARE = 0.1

@@ -35,8 +35,8 @@ class Listing:
 def list_images(root: Path) -> Listing:
     """All image files under `root` by extension, in sorted order; names that begin with a dot are passed over.
 
-    A link to a file inside the folder is followed; one that leads out of it, and any link to a folder, is listed
-    in `links` and never opened.
+    A link to a file inside the folder is followed; one that leads out of it or in a circle, and any link to a folder,
+    is listed in `links` and never opened.
     """
     images: list[str] = []
     links: set[str] = set()
@@ -49,13 +49,21 @@ def list_images(root: Path) -> Listing:
         for name in [*linked, *(name for name in files if not name.startswith("."))]:
             path = place / name
             relative = path.relative_to(root).as_posix()
-            if name in linked or (path.is_symlink() and not path.resolve().is_relative_to(home)):
+            if name in linked or (path.is_symlink() and _leads_away(path, home)):
                 links.add(relative)
             elif path.suffix.lower() not in EXTENSIONS:
                 others += 1
                 continue
             images.append(relative)
     return Listing(images=tuple(sorted(images)), links=frozenset(links), num_others=others)
+
+
+def _leads_away(link: Path, home: Path) -> bool:
+    """Whether a link leads out of `home`, or in a circle."""
+    try:
+        return not link.resolve().is_relative_to(home)
+    except RuntimeError:
+        return True
 
 
 @DATASETS.register("folder")
@@ -116,7 +124,7 @@ def _source(root: Path, listing: Listing, names: Sequence[str]) -> Source:
     def read(indices: Sequence[int]) -> Iterator[Readable]:
         for i in indices:
             if names[i] in listing.links:
-                yield Unreadable("a link that leads out of the folder, or to a folder: not followed")
+                yield Unreadable("a link that leads out of the folder, to a folder or in a circle: not followed")
             else:
                 yield open_image(root / names[i])
 
