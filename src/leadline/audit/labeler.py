@@ -179,20 +179,21 @@ def train_labeler(
 
     def fit(index: int) -> Network:
         chosen = torch.from_numpy(np.flatnonzero(folds != index))
-        with one_thread():
-            return train(
-                pixels[chosen],
-                labels[chosen],
-                len(images.classes),
-                epochs=epochs,
-                seed=seed,
-                index=index,
-                device=device,
-                progress=progress,
-            )
+        return train(
+            pixels[chosen],
+            labels[chosen],
+            len(images.classes),
+            epochs=epochs,
+            seed=seed,
+            index=index,
+            device=device,
+            progress=progress,
+        )
 
-    # Networks this small gain nothing from several threads each, and much from a core each.
-    with ThreadPoolExecutor(min(len(judged), os.cpu_count() or 1)) as pool:
+    # Networks this small gain nothing from several threads each, and much from a core each. The number of threads is
+    # partly global: it is set back here alone, after the workers, whose own settings end with them.
+    workers = min(len(judged), os.cpu_count() or 1)
+    with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         networks = tuple(pool.map(fit, judged))
     logits = torch.empty(len(images), len(images.classes))
     with torch.inference_mode(), one_thread():
