@@ -116,8 +116,7 @@ def test_on_a_terminal_each_stage_keeps_its_last_line(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with pytest.raises(ZeroDivisionError), ConsoleProgress() as shown:
+    with ConsoleProgress() as shown:
         shown("a", 1, 1, "")
         shown("b", 0, 1, "")
-        1 / 0
     assert capsys.readouterr().err == "\r\x1b[2Ka: 1 of 1, took 0 s\n\r\x1b[2Kb: 0 of 1\n"

@@ -186,7 +186,10 @@ def test_values_out_of_range_are_refused_with_the_name_of_the_field(spec: type[S
 def test_all_findings_are_told_at_once() -> None:
     with pytest.raises(LeadlineError) as caught:
         TrainSpec(steps=0, batch_size="many")
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["TrainSpec.steps", "TrainSpec.batch_size"]
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "TrainSpec.steps",
+        "TrainSpec.batch_size",
+    ]
 
 
 @pytest.mark.parametrize("given", ["6,9", " 6, 9 ,", ["6", "9"], [6, 9], ("6", "9")])
@@ -258,6 +261,9 @@ def test_json_that_does_not_fit_is_refused(content: dict[str, Any], message: str
         ("data.classes=6,9", {"data": {"classes": ("6", "9")}}),
         ("model.match=parameters,width", {"model": {"match": ("parameters", "width")}}),
         ("audit.ks=[1, 3]", {"audit": {"ks": (1, 3)}}),
+        ("audit.ks=1,3", {"audit": {"ks": (1, 3)}}),
+        ("audit.ks=3", {"audit": {"ks": (3,)}}),
+        ("data.path=123", {"data": {"path": "123"}}),
         ("name=mine", {"name": "mine"}),
     ],
 )
@@ -280,6 +286,9 @@ def test_without_sets_the_recipe_is_the_same() -> None:
     ("override", "message"),
     [
         ("train.steps", r"--set takes name=value \(train.steps=4000\), not 'train.steps'"),
+        ("audit.ks=1,0", "AuditSpec.ks.1: Input should be greater than or equal to 1"),
+        ("audit.ks=[]", "AuditSpec.ks: Tuple should have at least 1 item"),
+        ("audit.metrics=", "AuditSpec.metrics: Tuple should have at least 1 item"),
         ("train.step=3", "--set train.step: TrainSpec has no field 'step': did you mean 'steps'"),
         ("trian.steps=3", "--set trian.steps: Recipe has no field 'trian': did you mean 'train'"),
         ("steps=3", "--set steps: Recipe has no field 'steps'"),

@@ -77,7 +77,7 @@ def test_an_audit_of_foreign_images_has_no_recipe(tmp_path: Path) -> None:
 
 def test_seconds_add_up_over_attempts(run: Run) -> None:
     run.add_seconds("training", 1.25)
-    run.add_seconds("audit", 4)
+    run.add_seconds("audit", 4.0)
     Run.open(run.folder).add_seconds("training", 2.5)
     assert Run.open(run.folder).header.seconds == {"training": 3.75, "audit": 4}
 
@@ -92,7 +92,9 @@ def test_an_update_that_could_not_be_opened_is_not_written(run: Run, fields: dic
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(LeadlineError, match=r"is no run folder: it has no run.json \(runs are made by `leadline run`\)"):
+    with pytest.raises(
+        LeadlineError, match=r"is no run folder: it has no run.json \(runs are made by `leadline run`\)"
+    ):
         Run.open(tmp_path)
 
 
@@ -150,11 +152,15 @@ def test_without_training_there_is_no_curve(run: Run) -> None:
 
 RESULT = AuditResult(
     measurements=(
-        Measurement(name="share", value=0.1, lower=0.05, upper=0.2, level=0.95, n=30, group="<script>", params={"k": 5}),
+        Measurement(
+            name="share", value=0.1, lower=0.05, upper=0.2, level=0.95, n=30, group="<script>", params={"k": 5}
+        ),
         Measurement(name="share_amplification", value=-math.inf, group="9"),
         Measurement.not_measurable("diversity", "one image: draw more (--set sample.num_images=)"),
     ),
-    tables=(Table(name="counts", title="Counts", columns=("class", "n", "share"), rows=(("6", 27, 0.9), ("9", 3, None))),),
+    tables=(
+        Table(name="counts", title="Counts", columns=("class", "n", "share"), rows=(("6", 27, 0.9), ("9", 3, None))),
+    ),
     panels=(
         Panel(
             name="samples",
@@ -282,6 +288,13 @@ def test_runs_are_found_in_order_and_other_folders_passed_over(tmp_path: Path) -
     (tmp_path / "deeper" / "run" / "run.json").write_text("{}")
     assert [run.folder.name[-2:] for run in open_runs(tmp_path)] == ["s0", "s1", "s2"]
     assert open_runs(tmp_path / "nowhere") == []
+
+
+def test_a_damaged_neighbour_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{")
+    with pytest.warns(UserWarning, match="passed over when looking for a model of the same training: .*broken"):
+        assert find_trained(tmp_path, Recipe()) is None
 
 
 def with_field(part: str, **fields: Any) -> Recipe:

@@ -170,13 +170,13 @@ def audit(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, side by side in one page.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of them, side by side in one page.")],
     out: Annotated[Path, typer.Option(help="The page to write; the JSON lies beside it.")] = Path("report.html"),
 ) -> None:
     """Write one page over several runs."""
-    from leadline.runs import Run
+    from leadline.runs import Run, open_runs
 
-    finish([Run.open(folder) for folder in runs], out)
+    finish([run for folder in runs for run in open_runs(folder) or [Run.open(folder)]], out)
 
 
 @presets_app.command("ls")

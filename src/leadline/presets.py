@@ -55,7 +55,7 @@ def celeba_gender() -> Recipe:
             groups="Male",
             num_images=6000,
             held_out=1000,
-            labeler=None,
+            labeler=3000,
             image_size=64,
             fit="crop",
         ),

@@ -30,14 +30,22 @@ def parse_names(value: object) -> object:
     return tuple(str(part) for part in value) if isinstance(value, list | tuple) else value
 
 
+def parse_numbers(value: object) -> object:
+    """`"1,2,5"` or `5` -> (1, 2, 5), as far as the parts are whole numbers; the rest is left to the validation."""
+    if isinstance(value, str | int):
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(parse_numbers)]
 Shares = Annotated[tuple[tuple[str, float], ...], BeforeValidator(parse_shares)]
 
 
 class Spec(BaseModel):
     """Base of all specs: frozen; an unknown field is an error with the nearest known names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
     def __init__(self, **fields: Any) -> None:
         unknown = sorted(set(fields) - set(type(self).model_fields))
@@ -180,9 +188,9 @@ class SampleSpec(Spec):
 class AuditSpec(Spec):
     """What is measured."""
 
-    metrics: Names = ("bias", "memorization", "diversity")
+    metrics: Names = Field(default=("bias", "memorization", "diversity"), min_length=1)
     """Names in the registry of metrics."""
-    ks: tuple[int, ...] = (1, 2, 5, 10)
+    ks: Numbers = Field(default=(1, 2, 5, 10), min_length=1)
     """Numbers of nearest neighbours."""
     level: float = Field(default=0.95, gt=0, lt=1)
     """Coverage of the intervals."""

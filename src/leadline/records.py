@@ -134,8 +134,8 @@ class Measurement(BaseModel):
             raise ValueError("value is None exactly when the status is not_measurable")
         if self.status == "not_measurable" and not self.reason:
             raise ValueError("not_measurable needs a reason that says how to get the number")
-        if self.value is not None and math.isnan(self.value):
-            raise ValueError("a value that is not a number is not_measurable, with its reason")
+        if any(number is not None and math.isnan(number) for number in (self.value, self.lower, self.upper)):
+            raise ValueError("a value or bound that is not a number is not_measurable, with its reason")
         return self
 
     @classmethod

@@ -15,6 +15,7 @@ import json
 import platform
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -181,7 +182,7 @@ class Run:
         words = ("name", "title", "caption", "captions", "column_titles", "row_titles")
         content = {
             "settings": result.settings,
-            "tables": [t.model_dump(mode="json") for t in result.tables],
+            "tables": [json.loads(t.model_dump_json()) for t in result.tables],
             "panels": [{word: getattr(p, word) for word in words} for p in result.panels],
         }
         write_text(self.folder / "audit.json", json.dumps(content, indent=1, default=str) + "\n")
@@ -226,8 +227,13 @@ def open_runs(root: Path) -> list[Run]:
 def find_trained(root: Path, recipe: Recipe) -> Run | None:
     """A run under `root` whose finished model was trained from the same data, model and training spec."""
     wanted = recipe.training_fingerprint()
-    for run in open_runs(root):
-        other = run.recipe
+    for file in sorted(root.glob("*/run.json")):
+        try:
+            run = Run.open(file.parent)
+            other = run.recipe
+        except LeadlineError as error:
+            warnings.warn(f"passed over when looking for a model of the same training: {error}", stacklevel=2)
+            continue
         if other is not None and other.training_fingerprint() == wanted and run.header.status != "started":
             return run
     return None

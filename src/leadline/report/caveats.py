@@ -8,7 +8,7 @@ from leadline.report.words import listed, measurement_text
 
 Views = Sequence[RunView]
 ENOUGH_ANCESTRAL_STEPS = 250
-"""Fewer steps of the ancestral sampler bend shares by themselves (docs/samplers.md: 8.4 % at 25 steps for a true 10 %)."""
+"""Fewer steps of the ancestral sampler bend shares by themselves (docs/samplers.md: 8.4 % at 25 for a true 10 %)."""
 
 
 def all_of(views: Views) -> list[str]:
