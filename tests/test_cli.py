@@ -152,6 +152,7 @@ def test_audit_and_sample_take_a_runs_model(finished, capsys, tmp_path, monkeypa
     page = Path(out.splitlines()[-1])
     assert page == Path("runs/audit-drawn/report.html")
     assert "audit of drawn" in page.read_text()
+    assert json.loads(page.with_suffix(".json").read_text())["runs"][0]["sampler"] == "ddim, 2\N{NO-BREAK SPACE}steps"
 
 
 def test_ancestral_sampling_prints_its_warning_once(finished, tmp_path):

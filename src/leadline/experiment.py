@@ -22,7 +22,7 @@ from leadline.progress import ProgressCallback, silent
 from leadline.recipe import AuditSpec, DataSpec, ModelSpec, Recipe, SampleSpec, fingerprint, with_overrides
 from leadline.records import AuditResult, ImageSet, Splits
 from leadline.runs import Run, adopt_model, find_trained
-from leadline.sampling import check, draw
+from leadline.sampling import check, draw, drawn_as
 from leadline.training import device_name, train
 
 
@@ -252,6 +252,7 @@ def images_to_audit(
         source = Run.open(samples)
         images = samples_of(source)
         origin["recipe"] = source.header.recipe
+        origin["sample"] = (source.header.recipe or {}).get("sample")
     elif (samples / "model_index.json").exists():
         denoiser = load_pipeline(samples, default_device())
         if denoiser.shape != splits.train.shape:
@@ -265,6 +266,7 @@ def images_to_audit(
     else:
         images = load_images(str(samples), like=splits.train)
         origin["notes"] = images.notes
+        origin["sample"] = drawn_as(samples)
     return images, {**origin, "fingerprint": images.fingerprint(), "n": len(images)}
 
 

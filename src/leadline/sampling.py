@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -37,6 +38,9 @@ class Sampler:
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")
+
+SETTINGS = ".settings.json"
+"""Beside the shards: how they were drawn."""
 
 MIN_ANCESTRAL_STEPS = 250
 """Below it ancestral sampling measurably bends class shares (docs/samplers.md)."""
@@ -138,6 +142,15 @@ def to_pixels(images: Images) -> UInt8[Tensor, "n c h w"]:
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def drawn_as(folder: Path) -> dict[str, Any] | None:
+    """The SampleSpec's fields that `draw` noted beside the images of `folder`, or None when it did not draw them."""
+    try:
+        noted = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return {name: noted[name] for name in SampleSpec.model_fields if name in noted} if isinstance(noted, dict) else None
+
+
 def draw(denoiser: Denoiser, spec: SampleSpec, folder: Path, *, progress: ProgressCallback = silent) -> None:
     """Draw the spec's images into `folder` as Parquet shards with a Hugging Face image feature; existing ones are kept.
 
@@ -146,7 +159,7 @@ def draw(denoiser: Denoiser, spec: SampleSpec, folder: Path, *, progress: Progre
     """
     check(spec, denoiser.sigmas)
     settings = spec.model_dump(mode="json") | {"shape": list(denoiser.shape)}
-    record = folder / ".settings.json"
+    record = folder / SETTINGS
     if record.exists() and (begun := json.loads(record.read_text(encoding="utf-8"))) != settings:
         differing = ", ".join(sorted(k for k in settings if begun.get(k) != settings[k]))
         raise LeadlineError(f"{folder} holds images drawn with other settings ({differing}): choose another folder")

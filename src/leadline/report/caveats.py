@@ -31,9 +31,9 @@ def stochastic_sampler(views: Views) -> str:
     coarse = [
         view.name
         for view in views
-        if view.recipe is not None
-        and view.recipe.sample.sampler == "ancestral"
-        and view.recipe.sample.steps < ENOUGH_ANCESTRAL_STEPS
+        if (drawn := view.sampling) is not None
+        and drawn.sampler == "ancestral"
+        and drawn.steps < ENOUGH_ANCESTRAL_STEPS
     ]
     if not coarse:
         return ""

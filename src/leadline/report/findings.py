@@ -250,6 +250,7 @@ def finding(view: RunView) -> Finding:
 
 def sampler_text(view: RunView) -> str:
     """`ddim, 50 steps`: how the images were drawn; it stands wherever the results do."""
-    if view.recipe is None:
+    drawn = view.sampling
+    if drawn is None:
         return "not recorded (images from elsewhere)" if view.header.kind == "audit" else "not recorded"
-    return f"{view.recipe.sample.sampler}, {number(view.recipe.sample.steps)}{SPACE}steps"
+    return f"{drawn.sampler}, {number(drawn.steps)}{SPACE}steps"

@@ -115,8 +115,8 @@ def samples(views: Views) -> Section:
     if not figures:
         return Section(id="samples", title="Images", lead=_nothing(views, "samples"))
     lead = "Generated images in the order in which they were drawn, none chosen."
-    seeds = {view.recipe.sample.seed for view in views if view.recipe is not None}
-    if len(views) > 1 and len(seeds) == 1 and all(view.recipe is not None for view in views):
+    seeds = {drawn.seed for view in views if (drawn := view.sampling) is not None}
+    if len(views) > 1 and len(seeds) == 1 and all(view.sampling is not None for view in views):
         lead += f" The same place in two grids is the same index of the same seed ({seeds.pop()})."
     elif len(seeds) > 1:
         lead += " The runs were drawn with different seeds: places in two grids do not correspond."

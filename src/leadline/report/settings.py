@@ -63,9 +63,7 @@ def settings_section(views: Views) -> Section:
         tables.append(_comparison("audit_settings", "Settings of the audit", audits))
     tables.append(_comparison("provenance", "Hashes, versions, times", {v.name: _provenance(v) for v in views}))
     samplers = dict.fromkeys(
-        f"{view.recipe.sample.sampler} with {number(view.recipe.sample.steps)} steps"
-        for view in views
-        if view.recipe is not None
+        f"{drawn.sampler} with {number(drawn.steps)} steps" for view in views if (drawn := view.sampling) is not None
     )
     lead = f"Sampler: {listed(samplers)}." if samplers else "Sampler: not recorded (images from elsewhere)."
     return Section(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leadline.errors import LeadlineError
-from leadline.recipe import Recipe
+from leadline.recipe import Recipe, SampleSpec
 from leadline.records import AuditResult, Measurement
 from leadline.report.words import listed, plain
 from leadline.runs import Run, RunHeader
@@ -42,6 +42,17 @@ class RunView:
     def member(self) -> str:
         """Which control the model is matched by; empty for the papers' own members."""
         return "" if self.recipe is None else " and ".join(self.recipe.model.match)
+
+    @property
+    def sampling(self) -> SampleSpec | None:
+        """How the images were drawn: by the recipe, or as the audit of a pipeline's or another run's images noted."""
+        if self.recipe is not None:
+            return self.recipe.sample
+        noted = self.header.samples.get("sample")
+        try:
+            return SampleSpec(**noted) if isinstance(noted, dict) else None
+        except LeadlineError:
+            return None
 
     def find(self, name: str, group: str | None = None, **params: Any) -> list[Measurement]:
         """The audit's measurements of that name, group and params, those with a value first.
