@@ -228,3 +228,10 @@ def test_a_fault_in_one_metric_keeps_what_the_others_found(finished, tmp_path, m
     found = Run.open(folder).audit()
     assert found is not None
     assert math.isfinite(found.find("nearest_distance", k=1, set="samples")[0].value)
+
+
+def test_several_processes_share_the_training_only(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="accelerate launch -m leadline train RECIPE"):
+        run(recipe, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -292,12 +292,13 @@ def refuse(flags: list[str], needed: str) -> None:
 def console() -> "ConsoleProgress":
     """Progress on stderr; warnings as one line."""
     from leadline.progress import ConsoleProgress
+    from leadline.runs import is_main_process
 
     def show(message: Warning | str, *_: object) -> None:
         sys.stderr.write(f"leadline: warning: {message}\n")
 
     warnings.showwarning = show  # type: ignore[assignment]
-    return ConsoleProgress()
+    return ConsoleProgress(quiet=not is_main_process())
 
 
 def main(argv: Sequence[str] | None = None, application: Callable[..., object] = app) -> None:

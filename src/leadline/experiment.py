@@ -1,6 +1,5 @@
 """run(recipe) -> Run: data, training, samples, audit; skips what is complete and resumes what was started."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +20,7 @@ from leadline.models.unet import build_unet, count_parameters
 from leadline.progress import ProgressCallback, silent
 from leadline.recipe import AuditSpec, DataSpec, ModelSpec, Recipe, SampleSpec, fingerprint, with_overrides
 from leadline.records import AuditResult, ImageSet, Splits
-from leadline.runs import Run, adopt_model, find_trained
+from leadline.runs import Run, adopt_model, find_trained, is_main_process, num_processes
 from leadline.sampling import check, draw, drawn_as
 from leadline.training import device_name, train
 
@@ -39,6 +38,11 @@ def run(
     What is complete is skipped, what was started is resumed, a model of the same training elsewhere under `root` is
     taken over. Raises LeadlineError, before anything expensive, when a part of the recipe cannot work.
     """
+    if num_processes() > 1 and until != "train":
+        raise LeadlineError(
+            "several processes share the training only: `accelerate launch -m leadline train RECIPE`, then "
+            "`leadline run RECIPE` goes on from the finished model"
+        )
     splits = load(recipe.data)
     check_recipe(recipe, splits)
     main = is_main_process()
@@ -53,7 +57,7 @@ def run(
         if main:
             result.update(data=describe_splits(splits), recipe=recipe.model_dump(mode="json"))
         train_stage(result, recipe, splits.train, progress)
-        if not main or until == "train":
+        if until == "train":
             return result
         sample_stage(result, recipe.sample, progress)
         if until == "sample":
@@ -296,16 +300,6 @@ def size(shape: tuple[int, int, int]) -> str:
 def default_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def num_processes() -> int:
-    """Processes of this training: more than one under `accelerate launch`."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_main_process() -> bool:
-    """Whether this process writes."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def words(progress: ProgressCallback) -> Callable[[str], None]:

@@ -25,7 +25,8 @@ def duration(seconds: float) -> str:
 class ConsoleProgress:
     """Writes progress to stderr: one line, rewritten, on a terminal; a line every 10 s elsewhere."""
 
-    def __init__(self, interval: float | None = None) -> None:
+    def __init__(self, interval: float | None = None, *, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.live = sys.stderr.isatty()
         self.interval = interval if interval is not None else (0.2 if self.live else 10.0)
         self.stage = ""
@@ -33,6 +34,8 @@ class ConsoleProgress:
         self.first = 0
 
     def __call__(self, stage: str, done: int, total: int, detail: str) -> None:
+        if self.quiet:
+            return
         now = time.monotonic()
         if stage != self.stage:
             self.close()

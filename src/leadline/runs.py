@@ -12,6 +12,7 @@
 """
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -247,6 +248,16 @@ def adopt_model(run: Run, trained: Run) -> None:
         with atomic_file(run.curve_file) as file:
             shutil.copyfile(trained.curve_file, file)
     run.update(model={**trained.header.model, "trained_in": trained.folder.name}, status="trained")
+
+
+def num_processes() -> int:
+    """Processes of this training: more than one under `accelerate launch`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _versions() -> dict[str, str]:
