@@ -188,6 +188,18 @@ def test_an_audit_of_a_pipeline_samples_it_first(finished, recipe, tmp_path):
     assert result.header.samples["sample"]["sampler"] == "ddim"
 
 
+def test_an_audit_of_a_run_against_other_data_stands_beside_the_run(finished, recipe, tmp_path):
+    other = with_overrides(recipe, ["data.seed=1"]).data
+    result = audit_images(
+        finished.folder, tmp_path / "audit", train=other, spec=AuditSpec(metrics="memorization", num_panels=0,
+        labeler_epochs=1), sample=SampleSpec(),
+    )  # fmt: skip
+    assert result.header.samples["recipe"] == finished.header.recipe
+    assert result.header.samples["sample"]["steps"] == 2
+    assert result.header.data["train"]["fingerprint"] != finished.header.data["train"]["fingerprint"]
+    assert result.audit().find("nearest_distance", k=1, set="samples")[0].n == 6
+
+
 def test_an_audit_of_a_pipeline_of_another_size_is_refused(finished, recipe, tmp_path):
     with pytest.raises(ValueError, match="makes images of 1×8×8, the training data has 3×16×16"):
         audit_images(
