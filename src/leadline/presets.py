@@ -16,7 +16,7 @@ def digits69() -> Recipe:
         description="8×8 sixes and nines at 90/10, embedded data; about 2 minutes a model on 2 cores.",
         data=DataSpec(dataset="digits", shares=(("6", 0.9), ("9", 0.1)), num_images=140, held_out=30, labeler=None),
         model=ModelSpec(blocks=2),
-        train=TrainSpec(steps=1000, batch_size=32, learning_rate=2e-3),
+        train=TrainSpec(steps=800, batch_size=32, learning_rate=2e-3),
         sample=SampleSpec(num_images=1000, sampler="ddim", steps=25),
         audit=AuditSpec(labeler_epochs=20),
     )
