@@ -120,3 +120,15 @@ def test_of_many_classes_those_that_differ_are_named_largest_first(make_run) -> 
     assert headline.index("makes c more often") < headline.index("makes a less often")
     assert "The other 2 classes are in the table." in headline
     assert " b " not in headline
+
+
+def test_many_classes_that_could_not_be_compared_are_not_called_without_difference(make_run) -> None:
+    measurements = []
+    for group in "abc":
+        measurements += [
+            Measurement(name="share", value=1 / 3, n=90, group=group, params={"set": "training"}),
+            Measurement(name="share", value=0.0, n=20, group=group, params={"set": "samples"}),
+            Measurement.not_measurable("share_difference", "none was recognised", group=group),
+        ]
+    headline = found(make_run(measurements=measurements)).headline
+    assert headline == "the difference from the training data's 3 classes is not measurable: none was recognised"

@@ -109,6 +109,8 @@ def bias_sentence(view: RunView) -> str:
 
 def _no_difference_in_any(view: RunView, groups: list[str]) -> str:
     largest = view.first("share_difference", groups[0])
+    if largest is not None and largest.value is None:
+        return f"the difference from the training data's {len(groups)} classes is {not_measurable(largest)}"
     room = f"; the largest is that of {quoted(groups[0])}, {measurement_text(largest)}" if largest is not None else ""
     return (
         f"no difference from the training data is shown for any of {len(groups)} classes{room}; "
