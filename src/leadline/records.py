@@ -14,9 +14,15 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from leadline.arrays import gather
 from leadline.errors import LeadlineError
 
 SCHEMA_VERSION = 1
+
+
+def scaled(pixels: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, "n c h w"]:
+    """float32 images in [-1, 1] from uint8 pixels: pixels / 127.5 - 1."""
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ class ImageSet:
 
     def images(self, start: int = 0, stop: int | None = None) -> Float[np.ndarray, "n c h w"]:
         """float32 [n, c, h, w] in [-1, 1]: pixels / 127.5 - 1."""
-        return self.pixels[start:stop].astype(np.float32) / np.float32(127.5) - np.float32(1)
+        return scaled(self.pixels[start:stop])
 
     def take(self, indices: Int[np.ndarray, " m"] | Sequence[int], name: str | None = None) -> "ImageSet":
         """The images at `indices`, in that order, with their labels and ids."""
@@ -67,7 +73,7 @@ class ImageSet:
         return replace(
             self,
             name=name or self.name,
-            pixels=self.pixels[chosen],
+            pixels=gather(self.pixels, chosen),
             labels=None if self.labels is None else self.labels[chosen],
             ids=tuple(self.ids[i] for i in chosen) if self.ids else (),
         )
@@ -225,7 +231,11 @@ def describe(measurement: Measurement) -> str:
     """One line: name [group, params] value, interval, n, or why there is no number."""
     m = measurement
     tags = [m.group] if m.group is not None else []
-    tags += [f"{key}={value}" for key, value in m.params.items() if isinstance(value, str | int | float)]
+    tags += [
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in m.params.items()
+        if isinstance(value, str | int | float)
+    ]
     head = m.name + (f" [{', '.join(tags)}]" if tags else "")
     if m.value is None:
         return f"{head}: not measurable: {m.reason}"

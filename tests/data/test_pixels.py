@@ -6,18 +6,8 @@ import numpy as np
 from PIL import Image
 
 from leadline.data.convert import Converter
-from leadline.data.pixels import PixelStore, allocate
+from leadline.data.pixels import PixelStore
 from leadline.data.source import Readable, Source, Unreadable
-
-
-def test_large_arrays_lie_on_disk() -> None:
-    assert not isinstance(allocate((10, 1, 2, 2), memory_limit=40), np.memmap)
-    large = allocate((10, 1, 2, 2), memory_limit=39)
-    assert isinstance(large, np.memmap)
-    assert large.shape == (10, 1, 2, 2)
-    assert not large.any()
-    large[3] = 7
-    assert large.sum() == 28
 
 
 def test_only_new_images_are_decoded_after_a_failure() -> None:

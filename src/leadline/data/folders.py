@@ -36,13 +36,20 @@ def list_images(root: Path) -> Listing:
     """All image files under `root` by extension, in sorted order; names that begin with a dot are passed over.
 
     A link to a file inside the folder is followed; one that leads out of it or in a circle, and any link to a folder,
-    is listed in `links` and never opened.
+    is listed in `links` and never opened. Raises LeadlineError on a folder that cannot be looked into: how many images
+    it holds is not known.
     """
     images: list[str] = []
     links: set[str] = set()
     others = 0
     home = root.resolve()
-    for here, folders, files in os.walk(root, followlinks=False):
+
+    def refuse(error: OSError) -> None:
+        raise LeadlineError(
+            f"the folder {error.filename} cannot be read ({error.strerror}): allow it (chmod), or leave the folder out"
+        )
+
+    for here, folders, files in os.walk(root, onerror=refuse, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         place = Path(here)
         linked = [name for name in folders if (place / name).is_symlink()]
@@ -129,4 +136,6 @@ def _source(root: Path, listing: Listing, names: Sequence[str]) -> Source:
                 yield open_image(root / names[i])
 
     notes = {"other_files": listing.num_others} if listing.num_others else {}
-    return Source(name=root.resolve().name, ids=names, read=read, notes=notes)
+    # A name may hold bytes that are no UTF-8, which no record can: they are written out.
+    ids = [name.encode("utf-8", "backslashreplace").decode("utf-8") for name in names]
+    return Source(name=root.resolve().name, ids=ids, read=read, notes=notes)

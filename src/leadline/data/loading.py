@@ -9,9 +9,10 @@ import numpy as np
 from leadline.data.convert import Converter
 from leadline.data.names import parse_source
 from leadline.data.pixels import Pixels, PixelStore
-from leadline.data.source import DATASETS
+from leadline.data.source import DATASETS, printable
 from leadline.data.splits import choose_classes, plan_splits
 from leadline.errors import LeadlineError
+from leadline.progress import ProgressCallback, silent
 from leadline.recipe import DataSpec
 from leadline.records import ImageSet, Splits
 
@@ -21,7 +22,7 @@ LISTED = 20
 """How many unreadable files are named in the record."""
 
 
-def load(spec: DataSpec) -> Splits:
+def load(spec: DataSpec, progress: ProgressCallback = silent) -> Splits:
     """The splits that `spec` describes: train, held_out (None when 0), labeler (None when 0 or without labels).
 
     All keep the full list of classes of the data set, so that their labels agree. notes: dataset, classes,
@@ -37,7 +38,7 @@ def load(spec: DataSpec) -> Splits:
     classes = source.classes if source.labels is not None else ("",)
     notes["chosen_classes"] = list(choose_classes(source.classes, spec))
     size = None if spec.image_size is None else (spec.image_size, spec.image_size)
-    store = PixelStore(source, Converter(source.name, spec.channels, size, spec.fit))
+    store = PixelStore(source, Converter(source.name, spec.channels, size, spec.fit), progress)
     while True:
         plan = plan_splits(labels, classes, spec, exclude=tuple(store.unreadable))
         order = np.concatenate([plan.train, plan.copies, plan.held_out, plan.labeler])
@@ -70,7 +71,9 @@ def load(spec: DataSpec) -> Splits:
     return Splits(train=train, held_out=held_out, labeler=parts.get("labeler"), notes=notes)
 
 
-def load_images(source: str | DataSpec, like: ImageSet | None = None, **fields: Any) -> ImageSet:
+def load_images(
+    source: str | DataSpec, like: ImageSet | None = None, *, progress: ProgressCallback = silent, **fields: Any
+) -> ImageSet:
     """A whole source as one image set, in the source's own order: what an audit measures.
 
     source: what `parse_source` takes, or a DataSpec. like: an image set whose channels and size the images are
@@ -91,7 +94,7 @@ def load_images(source: str | DataSpec, like: ImageSet | None = None, **fields: 
     else:
         channels, height, width = like.shape
         converter = Converter(opened.name, 1 if channels == 1 else 3, (height, width), spec.fit)
-    store = PixelStore(opened, converter)
+    store = PixelStore(opened, converter, progress)
     order = list(range(len(opened)))
     while (pixels := store.read(order)) is None:
         _check_unreadable(store, spec.max_unreadable_share)
@@ -143,18 +146,29 @@ def _without_labeler(spec: DataSpec, notes: dict[str, Any]) -> DataSpec:
 def _check_unreadable(store: PixelStore, limit: float) -> None:
     count, tried = len(store.unreadable), store.num_tried
     if count > limit * tried:
-        named = "; ".join(_listed(store)[:3])
         raise LeadlineError(
             f"{store.source.name}: {count:,} of {tried:,} images could not be decoded, {count / tried:.1%}, and "
-            f"at most {limit:.1%} may be (--set data.max_unreadable_share): {named}"
+            f"at most {limit:.1%} may be (--set data.max_unreadable_share): {_some(store)}"
         )
 
 
+def _some(store: PixelStore) -> str:
+    return "; ".join(_listed(store)[:3]) + (" …" if len(store.unreadable) > 3 else "")
+
+
 def _listed(store: PixelStore) -> list[str]:
-    return [f"{store.source.ids[i]}: {reason}" for i, reason in sorted(store.unreadable.items())[:LISTED]]
+    listed = sorted(store.unreadable.items())[:LISTED]
+    return [printable(f"{store.source.ids[i]}: {reason}") for i, reason in listed]
 
 
 def _unreadable_note(store: PixelStore) -> dict[str, Any]:
-    """The record's entry on images that were left out."""
+    """The record's entry on images that were left out, which are said too."""
     count, tried = len(store.unreadable), store.num_tried
+    if count:
+        store.progress(
+            f"{store.source.name}: {count:,} of {tried:,} images could not be decoded and are left out: {_some(store)}",
+            0,
+            0,
+            "",
+        )
     return {"count": count, "tried": tried, "share": count / tried, "files": _listed(store)}

@@ -1,36 +1,28 @@
 """Decoding of chosen images into one array: in memory, or on disk where it would be large."""
 
-import math
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
+from leadline.arrays import allocate
 from leadline.data.convert import Converter, Unscalable
 from leadline.data.source import Source, Unreadable
+from leadline.progress import ProgressCallback, silent
 
-MEMORY_LIMIT = 1 << 30
-"""Bytes of pixels above which they lie in a temporary file."""
+REPORT_EVERY = 250
+"""Images between two words on progress."""
 
 Pixels = UInt8[np.ndarray, "n c h w"]
-
-
-def allocate(shape: tuple[int, ...], memory_limit: int = MEMORY_LIMIT) -> UInt8[np.ndarray, "..."]:
-    """A uint8 array of zeros; above `memory_limit` bytes a memory map of a temporary file without a name."""
-    if math.prod(shape) <= memory_limit:
-        return np.zeros(shape, dtype=np.uint8)
-    # The mapping keeps the file alive after it is closed; the system frees it with the last reference.
-    with tempfile.TemporaryFile(prefix="leadline-pixels-") as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
 class PixelStore:
     """Pixels by index of the data set; remembers what it decoded, so that a changed choice decodes only what is new."""
 
-    def __init__(self, source: Source, converter: Converter) -> None:
+    def __init__(self, source: Source, converter: Converter, progress: ProgressCallback = silent) -> None:
         self.source = source
         self.converter = converter
+        self.progress = progress
         self.unreadable: dict[int, str] = {}
         """Index -> reason, over all that was tried."""
         self.num_tried = 0
@@ -48,8 +40,10 @@ class PixelStore:
         pixels = self._kept(slots, len(order))
         failures = len(self.unreadable)
         new = sorted(set(slots) - set(self._slots))
-        for index, image in zip(new, self.source.read(new), strict=True):
+        for done, (index, image) in enumerate(zip(new, self.source.read(new), strict=True), 1):
             self.num_tried += 1
+            if done % REPORT_EVERY == 0 or done == len(new):
+                self.progress(f"decoding {self.source.name}", done, len(new), "")
             if isinstance(image, Unreadable):
                 self.unreadable[index] = image.reason
                 continue

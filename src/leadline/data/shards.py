@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from jaxtyping import UInt8
 from PIL import Image
 
-from leadline.data.pixels import allocate
+from leadline.arrays import allocate
 from leadline.data.source import Unreadable
 from leadline.data.tables import open_cell, parquet_files, reading
 from leadline.errors import LeadlineError

@@ -84,6 +84,14 @@ def open_image(file: Path | bytes) -> Readable:
         return Unreadable(f"{type(error).__name__}: {error}")
 
 
+def printable(text: str) -> str:
+    """The text with line ends, control characters and bytes that are no UTF-8 written as \\n, \\x1b, \\udcff.
+
+    Names of foreign files are shown on a terminal, which would obey them, and saved as UTF-8, which cannot hold them.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def refuse_unused(spec: DataSpec, *names: str) -> None:
     """Raise LeadlineError when one of the fields `names`, which this data set has no use for, is set."""
     for name in names:
