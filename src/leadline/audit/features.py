@@ -1,18 +1,25 @@
 """Images to feature vectors: one pass over the pixels for all encoders, in batches, cached on disk when asked."""
 
-import hashlib
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 
-from leadline.files import atomic_file
+from leadline.arrays import allocate
+from leadline.audit.cache import FeatureCache
+from leadline.audit.pairs import PairDistances, PairSums
 from leadline.records import ImageSet
 
-IN_MEMORY_BYTES = 2**30
+BLOCK = 256
+"""Images read at a time; each encoder takes them in batches of its own size."""
+CHUNK = 2048
+"""Images whose features are kept together; a multiple of every batch size."""
+
+Outputs = dict[str, dict[str, np.ndarray]]
 
 
 @runtime_checkable
@@ -26,8 +33,18 @@ class Encoder(Protocol):
     def fingerprint(self) -> str: ...
 
     @property
+    def description(self) -> str:
+        """Network, weights, size and normalisation of what it is given, in one sentence."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images per call. Always as many: a network's last digits depend on the size of the batch."""
+        ...
+
+    @property
     def outputs(self) -> Mapping[str, int]:
-        """Name of each output -> its dimension."""
+        """Name of each output -> its dimension. A feature space has the output `features`."""
         ...
 
     def encode(self, images: Float[np.ndarray, "n c h w"]) -> dict[str, np.ndarray]:
@@ -35,56 +52,139 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class TappedEncoder(Encoder, Protocol):
+    """An encoder that also shows the feature maps between its layers, as LPIPS compares them."""
+
+    @property
+    def heads(self) -> Sequence[Float[torch.Tensor, " _"]] | None:
+        """LPIPS's weight of each channel of each tap; None: not calibrated, every channel weighs 1."""
+        ...
+
+    def encode_with_taps(
+        self, images: Float[np.ndarray, "n c h w"]
+    ) -> tuple[dict[str, np.ndarray], list[Float[torch.Tensor, "n ..."]]]:
+        """What `encode` gives, and the maps [n, c, h, w] of each tap."""
+        ...
+
+
+@runtime_checkable
+class Grouping(Protocol):
+    """The group of each image, -1 for none: known, or read off the labeler's output of the same pass."""
+
+    @property
+    def num_groups(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __call__(self, rows: slice, found: Mapping[str, Mapping[str, np.ndarray]], /) -> Int[np.ndarray, " n"]:
+        """rows: which images; found: what the encoders made of all images, up to and with these rows."""
+        ...
+
+
 def encode(
-    images: ImageSet, encoders: Sequence[Encoder], *, cache: Path | None = None, batch_size: int = 256
-) -> dict[str, dict[str, np.ndarray]]:
-    """All outputs of all encoders over an image set: encoder's name -> output's name -> float32 [n, d].
+    images: ImageSet,
+    encoders: Sequence[Encoder],
+    *,
+    grouping: Grouping | None = None,
+    cache: Path | None = None,
+    block: int = BLOCK,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> tuple[Outputs, dict[str, PairDistances]]:
+    """All outputs of all encoders over an image set, and the distances over all pairs where an encoder has taps.
 
-    The pixels are read once, in batches, so they may be a memory map; an output above 1 GiB is one too.
-    cache: folder in which each output is kept as .npy under the hash of the images' content, the encoder's
-    fingerprint and the output's name; an encoder whose outputs are all there does not run.
+    Outputs: encoder's name -> output's name -> float32 [n, d]. Pair distances: encoder's name -> PairDistances, of
+    the groups of `grouping`; without it none are made. The pixels are read once, so they may be a memory map; an
+    output above 1 GiB is one too. Encoders run in the given order, the one that `grouping` reads first.
+
+    cache: folder in which features are kept, chunk by chunk of 2,048 images, under the hash of the images' content
+    and the encoder's fingerprint: an interrupted pass goes on at the chunk where it was, and known images are not
+    read again. Pair distances are kept when all images have been seen. progress: called with images done and in all.
     """
-    content = images.fingerprint() if cache is not None else ""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for encoder in encoders:
-        files = _cache_files(cache, content, encoder)
-        known = {name: _load(file, (len(images), encoder.outputs[name])) for name, file in files.items()}
-        if known and all(array is not None for array in known.values()):
-            found[encoder.name] = {name: array for name, array in known.items() if array is not None}
-    missing = [encoder for encoder in encoders if encoder.name not in found]
-    for encoder in missing:
-        found[encoder.name] = {name: _room(len(images), d) for name, d in encoder.outputs.items()}
-    for start in range(0, len(images) if missing else 0, batch_size):
-        batch = images.images(start, start + batch_size)
-        for encoder in missing:
-            for name, values in encoder.encode(batch).items():
-                found[encoder.name][name][start : start + len(batch)] = values
-    for encoder in missing:
-        for name, file in _cache_files(cache, content, encoder).items():
-            with atomic_file(file) as temporary, temporary.open("wb") as handle:
-                np.save(handle, found[encoder.name][name], allow_pickle=False)
-    return found
+    run = _Pass(images, encoders, grouping, FeatureCache(cache))
+    for start in range(0, len(images), CHUNK):
+        run.read(slice(start, min(start + CHUNK, len(images))), block, progress)
+    return run.found, run.pairs()
 
 
-def _cache_files(cache: Path | None, content: str, encoder: Encoder) -> dict[str, Path]:
-    if cache is None:
-        return {}
-    keys = {name: f"{content}/{encoder.name}/{encoder.fingerprint}/{name}" for name in encoder.outputs}
-    return {name: cache / f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy" for name, key in keys.items()}
+class _Pass:
+    """One way through the images: what the encoders made of them so far."""
+
+    def __init__(
+        self, images: ImageSet, encoders: Sequence[Encoder], grouping: Grouping | None, store: FeatureCache
+    ) -> None:
+        self.images, self.encoders, self.store = images, encoders, store
+        self.found: Outputs = {
+            e.name: {name: allocate((len(images), d), np.float32) for name, d in e.outputs.items()} for e in encoders
+        }
+        self.known: dict[str, PairDistances] = {}
+        self.sums: dict[str, _Sums] = {}
+        self.content = store.content(images, slice(0, len(images))) if grouping is not None else ""
+        for encoder in encoders:
+            if grouping is not None and isinstance(encoder, TappedEncoder):
+                known = store.pairs(self.content, encoder, grouping.fingerprint)
+                if known is None:
+                    sums = PairSums(encoder.heads, grouping.num_groups)
+                    self.sums[encoder.name] = _Sums(encoder=encoder, grouping=grouping, sums=sums)
+                else:
+                    self.known[encoder.name] = known
+
+    def read(self, chunk: slice, block: int, progress: Callable[[int, int], None]) -> None:
+        """Fill the rows of a chunk, from the cache or by one pass over its pixels, and add them to the sums."""
+        content = self.store.content(self.images, chunk)
+        new: list[Encoder] = []
+        for encoder in self.encoders:
+            known = self.store.outputs(content, encoder, chunk.stop - chunk.start)
+            if known is None:
+                new.append(encoder)
+            for name, array in (known or {}).items():
+                self.found[encoder.name][name][chunk] = array
+        todo = [encoder for encoder in self.encoders if encoder in new or encoder.name in self.sums]
+        for start in range(chunk.start, chunk.stop if todo else chunk.start, block):
+            progress(start, len(self.images))
+            pixels = self.images.images(start, min(start + block, chunk.stop))
+            for encoder in todo:
+                for rows, batch in _batches(pixels, encoder.batch_size):
+                    where = slice(start + rows.start, start + rows.stop)
+                    if encoder.name in self.sums:
+                        values = self.sums[encoder.name].add(batch, where, self.found)
+                    else:
+                        values = encoder.encode(batch)
+                    for name, array in values.items() if encoder in new else ():
+                        self.found[encoder.name][name][where] = array[: rows.stop - rows.start]
+        if todo:
+            progress(chunk.stop, len(self.images))
+        for encoder in new:
+            outputs = self.found[encoder.name].items()
+            self.store.keep_outputs(content, encoder, {name: array[chunk] for name, array in outputs})
+
+    def pairs(self) -> dict[str, PairDistances]:
+        """The distances over all pairs, once all images have been read."""
+        for name, sums in self.sums.items():
+            self.known[name] = sums.sums.result()
+            self.store.keep_pairs(self.content, sums.encoder, sums.grouping.fingerprint, self.known[name])
+        return self.known
 
 
-def _load(file: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """What an earlier audit left, or None when it is not there or not whole."""
-    try:
-        array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return array if array.shape == shape and array.dtype == np.float32 else None
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    encoder: TappedEncoder
+    grouping: Grouping
+    sums: PairSums
+
+    def add(self, batch: np.ndarray, where: slice, found: Outputs) -> dict[str, np.ndarray]:
+        """Add a batch's taps; what the encoder made of it. The filling behind the rows `where` is left out."""
+        values, taps = self.encoder.encode_with_taps(batch)
+        self.sums.add([tap[: where.stop - where.start] for tap in taps], self.grouping(where, found))
+        return values
 
 
-def _room(n: int, dimension: int) -> np.ndarray:
-    """An empty float32 [n, d]; a large one lives in a temporary file that goes when it is let go of."""
-    if n * dimension * 4 <= IN_MEMORY_BYTES:
-        return np.empty((n, dimension), dtype=np.float32)
-    with tempfile.TemporaryFile(prefix="leadline-features-") as file:
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=(n, dimension))
+def _batches(pixels: Float[np.ndarray, "n c h w"], size: int) -> Iterator[tuple[slice, Float[np.ndarray, "b c h w"]]]:
+    """Batches of exactly `size`, the last filled up with its last image: results cannot depend on what is left over."""
+    for start in range(0, len(pixels), size):
+        batch = pixels[start : start + size]
+        count = len(batch)
+        if count < size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
+        yield slice(start, start + count), batch
