@@ -7,6 +7,7 @@ import pytest
 from conftest import bars, unlabelled
 
 import leadline
+from leadline.audit.copies import halves
 from leadline.audit.intervals import mean_interval
 from leadline.recipe import AuditSpec
 from leadline.records import AuditResult, ImageSet, Splits
@@ -84,7 +85,134 @@ def test_panels_show_the_nearest_first_each_with_its_training_images(splits: Spl
     assert panel.tiles.shape == (2, 5, 1, 8, 8)
     np.testing.assert_array_equal(panel.tiles[0, 0], samples.pixels[4])
     np.testing.assert_array_equal(panel.tiles[0, 1], splits.train.pixels[61])
-    assert panel.captions[:2] == ("generated e", "#61: 0.0")
+    assert panel.captions[:2] == ("generated e, d1/d2 0.00", "#61: 0.0")
+    ratios = [float(caption.rsplit(" ", 1)[1]) for caption in panel.captions[::5]]
+    assert ratios == sorted(ratios)
     assert panel.column_titles == ("generated", "nearest 1", "nearest 2", "nearest 3", "nearest 4")
     assert panels["nearest_neighbors_held_out"].captions[0].startswith("held-out #")
     assert "nearest_neighbors" not in {p.name for p in audit(samples, without_labeler(splits), num_panels=0).panels}
+
+
+def rates(result: AuditResult, name: str = "nearest_copy_rate", **params: object) -> dict[str, float | None]:
+    return {m.params["rule"]: m.value for m in result.find(name, space="pixels", **params)}
+
+
+def noise(n: int, seed: int, name: str = "noise") -> ImageSet:
+    """Images with no structure at all: every pair is about as far apart."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, 1, 8, 8)).astype(np.uint8)
+    return ImageSet(name=name, pixels=pixels)
+
+
+def near_copies(images: ImageSet, indices: list[int], noise: int = 2, flip: bool = False) -> np.ndarray:
+    """Training images with a little noise, mirrored where asked."""
+    pixels = images.pixels[indices].astype(int)
+    pixels = pixels + np.random.default_rng(60).integers(-noise, noise + 1, pixels.shape)
+    return np.clip(pixels, 0, 255).astype(np.uint8)[..., :: -1 if flip else 1]
+
+
+TRAINING, HELD_OUT = noise(120, 61), noise(60, 62)
+STRANGERS = noise(15, 63).pixels
+
+
+def audit_noise(pixels: np.ndarray, training: ImageSet = TRAINING, **spec: object) -> AuditResult:
+    samples = ImageSet(name="samples", pixels=pixels)
+    options = AuditSpec(**{"metrics": "memorization", "ks": (1,), "false_positive_rate": 0.05, **spec})
+    return leadline.measure(samples, Splits(train=training, held_out=HELD_OUT), spec=options)
+
+
+def test_planted_copies_are_found_by_every_rule_and_are_an_excess_over_held_out_images() -> None:
+    result = audit_noise(np.concatenate([near_copies(TRAINING, [1, 5, 9, 13, 17]), STRANGERS]))
+    found = rates(result, set="samples")
+    assert found["d1/d2"] == found["carlini"] == 0.25
+    assert found["calibrated"] >= 0.25  # type: ignore[operator]
+    held_out = rates(result, set="held_out")
+    assert held_out["d1/d2"] == held_out["carlini"] == 0
+    for excess in result.find("copy_rate_excess", space="pixels", rule="d1/d2"):
+        assert excess.value == 0.25
+        assert excess.lower > 0  # type: ignore[operator]
+        assert excess.params["p"] == pytest.approx(0.0006, abs=1e-4)  # C(20,5) / C(80,5)
+
+
+def test_the_calibrated_rule_says_what_it_was_calibrated_and_checked_on() -> None:
+    result = audit_noise(STRANGERS)
+    samples, held_out = (result.find("nearest_copy_rate", set=s, rule="calibrated")[0] for s in ("samples", "held_out"))
+    calibrating, checking = halves(HELD_OUT.pixels, 0)
+    nearest = np.sqrt(np.square(HELD_OUT.pixels[:, None].astype(float) - TRAINING.pixels).mean((2, 3, 4))).min(1)
+    threshold = np.sort(nearest[calibrating])[0]  # floor(31 · 0.05) = 1: the smallest
+    assert samples.params["threshold"] == pytest.approx(threshold)
+    assert held_out.value == samples.params["achieved_false_positive_rate"] == (nearest[checking] < threshold).mean()
+    assert (samples.n, held_out.n, samples.params["calibrated_on"], samples.params["checked_on"]) == (15, 30, 30, 30)
+    (reason,) = (
+        m.reason
+        for m in audit_noise(STRANGERS, false_positive_rate=0.01).find(
+            "copy_rate_excess", rule="calibrated", space="pixels"
+        )
+    )
+    assert "takes 198 held-out images or more" in str(reason)
+
+
+def test_repeats_in_the_training_set_do_not_hide_copies() -> None:
+    repeats = ImageSet(name="repeats", pixels=np.concatenate([TRAINING.pixels, near_copies(TRAINING, [5] * 90, 1)]))
+    copies = near_copies(TRAINING, [5, 5, 7])
+    for carlini_neighbors in (2, 50):
+        found = rates(audit_noise(copies, repeats, carlini_neighbors=carlini_neighbors), set="samples")
+        assert found["d1/d2"] == found["carlini"] == 1
+    assert rates(audit_noise(copies, repeats, duplicate_rms=0), set="samples")["d1/d2"] == pytest.approx(1 / 3)
+
+
+def test_mirrored_copies_are_found_where_flips_are_asked_for_also_among_mirrored_repeats() -> None:
+    both = ImageSet(name="both", pixels=np.concatenate([TRAINING.pixels, TRAINING.pixels[..., ::-1]]))
+    copies = near_copies(TRAINING, [1, 2, 3], flip=True)
+    assert rates(audit_noise(copies), set="samples")["d1/d2"] == 0
+    result = audit_noise(copies, flips=True)
+    assert rates(result, set="samples", flips=True)["d1/d2"] == 1
+    assert ", mirrored" in next(p for p in result.panels if p.name == "nearest_neighbors").captions[1]
+    assert rates(audit_noise(copies, both, flips=True), set="samples")["d1/d2"] == 1
+
+
+def test_one_picture_as_training_set_leaves_ratios_open_but_not_distances() -> None:
+    one = ImageSet(name="one", pixels=np.repeat(TRAINING.pixels[:1], 30, axis=0))
+    result = audit_noise(STRANGERS, one)
+    assert result.find("nearest_distance", set="samples")[0].value is not None
+    for name in ("nearest_copy_rate", "authentic_rate"):
+        (found,) = result.find(name, set="samples", space="pixels", **({"rule": "d1/d2"} if "copy" in name else {}))
+        assert "all show one picture, to within 2 RMS per value (--set audit.duplicate_rms)" in str(found.reason)
+
+
+def test_authentic_rate_is_the_definitions_by_brute_force() -> None:
+    pixels = np.concatenate([near_copies(TRAINING, [3, 4], 90), near_copies(TRAINING, [5], 3), STRANGERS])
+    (found,) = audit_noise(pixels).find("authentic_rate", set="samples", space="pixels")
+
+    def distances(queries: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(queries[:, None].astype(float) - TRAINING.pixels, axis=(3, 4))[..., 0]
+
+    among = distances(TRAINING.pixels)
+    np.fill_diagonal(among, np.inf)
+    to = distances(pixels)
+    expected = (among.min(1)[to.argmin(1)] < to.min(1)).mean()
+    assert 0 < expected < 1
+    assert found.value == expected
+    assert found.n == 18
+
+
+def test_differences_are_samples_minus_held_out_by_welch(splits: Splits) -> None:
+    result = audit(splits.train.take([1, 2, 3, 70]), splits, ks=(2,), labeler_epochs=1)
+    for name, sign in (("nearest_distance", -1), ("nearest_similarity", 1)):
+        (found,) = result.find(f"{name}_difference", k=2)
+        ours, theirs = (result.find(name, set=s, k=2)[0] for s in ("samples", "held_out"))
+        assert found.value == pytest.approx(ours.value - theirs.value)  # type: ignore[operator]
+        assert found.value * sign > 0  # type: ignore[operator]
+        assert found.lower < found.value < found.upper  # type: ignore[operator]
+        assert 0 < found.params["p"] < 0.05
+        assert (found.n, found.params["n_held_out"]) == (4, 16)
+
+
+def test_the_sweep_rises_with_the_threshold_and_agrees_with_the_rates() -> None:
+    result = audit_noise(np.concatenate([near_copies(TRAINING, [1, 5], 40), STRANGERS]))
+    (table,) = (t for t in result.tables if t.name == "copy_rate_sweep")
+    for rule in ("d1/d2", "calibrated"):
+        shares = [row[3:] for row in table.rows if row[:2] == (rule, "pixels")]
+        assert len(shares) > 5
+        assert all(np.diff(np.array(shares, dtype=float), axis=0).flatten() >= 0)
+    third = next(row for row in table.rows if row[0] == "d1/d2" and row[2] == pytest.approx(1 / 3))
+    assert third[3] == rates(result, set="samples")["d1/d2"]

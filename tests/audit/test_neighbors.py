@@ -1,5 +1,8 @@
 """Nearest neighbours against scikit-learn and against float64 brute force, where float32 products alone go wrong."""
 
+import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.neighbors import NearestNeighbors
 
-from leadline.audit.memorization import nearest_neighbors
+from leadline.audit.neighbors import nearest_neighbors, within_radii
+from leadline.audit.vectors import VectorPair, squared_lengths
 from leadline.errors import LeadlineError
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["float32", "bfloat16"])
+def coarse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Every test runs with and without coarse products, whatever units the processor has."""
+    monkeypatch.setattr("leadline.audit.vectors.has_fast_bfloat16", lambda device: request.param)
+    return bool(request.param)
 
 
 def brute_force(queries: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -143,18 +154,41 @@ def test_a_memory_map_is_never_read_whole(tmp_path: Path) -> None:
     np.ndarray.__setitem__(reference, slice(None), np.random.default_rng(7).normal(size=(5000, 4)))
     largest = 0
     nearest_neighbors(np.ones((2, 4), np.float32), reference, 3, tile_rows=100)
-    assert largest == 100
+    assert 100 <= largest < 200
 
 
-def test_torchs_lower_matmul_precision_costs_no_exactness() -> None:
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_torchs_lower_matmul_precision_costs_no_exactness(precision: str) -> None:
     generator = np.random.default_rng(8)
     queries, reference = generator.normal(size=(20, 48)), generator.normal(size=(500, 48))
-    torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision(precision)
     try:
         _, indices = nearest_neighbors(queries, reference, 5)
     finally:
         torch.set_float32_matmul_precision("highest")
     np.testing.assert_array_equal(indices, brute_force(queries, reference, 5)[1])
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4])
+def test_coarse_products_are_within_their_bound(spread: float) -> None:
+    generator = np.random.default_rng(9)
+    queries, reference = (spread * generator.normal(size=(n, 64)) + 1 for n in (30, 700))
+    pair = VectorPair(queries, reference)
+    ((_, tile, lengths),) = pair.reference_tiles()
+    narrow = pair.narrow_queries(slice(0, 30))
+    factors, rounding = pair.rounded(tile)
+    products = (narrow.bfloat16() @ factors.T).double()
+    scores = lengths.double().square() - 2 * products
+    own = squared_lengths(narrow)[:, None]
+    true = torch.cdist(torch.from_numpy(queries), torch.from_numpy(reference)).square() * pair.scale**2
+    longest = float(lengths.max())
+    for m in (0, 50, 600):
+        lowest = scores.sort(1).values[:, m]
+        bound = pair.coarse_error_bound(narrow, longest, rounding, lowest)
+        above = scores >= lowest[:, None]
+        shortfall = torch.where(above, lowest[:, None] + own - true, -math.inf).amax(1)
+        assert (shortfall <= bound).all()
+        assert (bound < 0.05 * (own[:, 0].sqrt() + longest) ** 2).all()
 
 
 GOOD = np.arange(12, dtype=np.float64).reshape(4, 3) + 1
@@ -165,6 +199,9 @@ GOOD = np.arange(12, dtype=np.float64).reshape(4, 3) + 1
 def test_a_value_that_is_not_finite_is_refused_by_its_place(metric: Any, value: float) -> None:
     bad = GOOD.copy()
     bad[2, 1] = value
+    if metric == "cosine" and value == 1e200:
+        assert nearest_neighbors(bad[2:], bad, 1, metric)[1].tolist() == [[2], [3]]
+        return
     with pytest.raises(LeadlineError, match=r"reference: vector 2 holds a value that is NaN"):
         nearest_neighbors(GOOD, bad, 1, metric, tile_rows=2)
     with pytest.raises(LeadlineError, match=r"queries: vector 2 holds"):
@@ -202,3 +239,103 @@ def test_what_cannot_be_compared_is_refused(queries: np.ndarray, reference: np.n
 def test_tile_rows_must_be_positive() -> None:
     with pytest.raises(LeadlineError, match="tile_rows must be 1 or more"):
         nearest_neighbors(GOOD, GOOD, 1, tile_rows=0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+@pytest.mark.parametrize("tile_rows", [None, 33])
+def test_within_radii_counts_as_float64_does(tile_rows: int | None, offset: float) -> None:
+    generator = np.random.default_rng(9)
+    queries, reference = generator.normal(size=(60, 12)) + offset, generator.normal(size=(150, 12)) + offset
+    radii = generator.uniform(0, 8, 150)
+    radii[:3] = 0, np.inf, 1e-300
+    distances = np.sqrt(np.square(queries[:, None] - reference).sum(2))
+    found = within_radii(queries, reference, radii, tile_rows=tile_rows)
+    np.testing.assert_array_equal(found, (distances < radii).sum(1))
+    assert found.dtype == np.int64
+
+
+def test_a_vector_at_exactly_the_radius_is_not_within_it() -> None:
+    reference = np.random.default_rng(10).normal(size=(200, 24)).astype(np.float32)
+    distances, _ = nearest_neighbors(reference, reference, 5)
+    own = np.empty((200, 200))
+    np.put_along_axis(own, *reversed(nearest_neighbors(reference, reference, 200)), axis=1)
+    expected = (own < distances[:, 4]).sum(1)
+    np.testing.assert_array_equal(within_radii(reference, reference, distances[:, 4]), expected)
+    nudged = np.nextafter(distances[:, 4], np.inf)
+    assert within_radii(reference, reference, nudged).sum() == expected.sum() + 200
+
+
+def test_copies_are_within_any_radius_but_zero() -> None:
+    reference = np.random.default_rng(11).normal(size=(40, 6)) * 1e3
+    assert within_radii(reference, reference, np.full(40, 1e-9)).tolist() == [1] * 40
+    assert within_radii(reference, reference, np.zeros(40)).tolist() == [0] * 40
+
+
+@pytest.mark.parametrize("radii", [np.ones(3), np.array([1, 1, -1, 1.0]), np.array([1, np.nan, 1, 1])])
+def test_radii_must_be_one_number_of_0_or_more_for_each(radii: np.ndarray) -> None:
+    with pytest.raises(LeadlineError, match=r"one radius of 0 or more per reference vector \(4\)"):
+        within_radii(GOOD, GOOD, radii)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e30])
+def test_a_late_value_far_larger_than_the_first_tile_is_searched_again_scaled(scale: float) -> None:
+    reference = np.random.default_rng(12).normal(size=(3000, 3))
+    reference[2500:] *= 1e25 * scale
+    queries = reference[[7, 2600, 2900]] * 1.001
+    distances, indices = nearest_neighbors(queries, reference, 3, tile_rows=256)
+    expected_distances, expected = brute_force(queries, reference, 3)
+    np.testing.assert_array_equal(indices[1:], expected[1:])
+    np.testing.assert_array_equal(indices[0, 0], expected[0, 0])
+    np.testing.assert_allclose(distances, expected_distances, rtol=1e-12)
+
+
+@pytest.mark.parametrize("place", [0, 1500, 2999])
+def test_a_value_that_is_no_number_is_found_wherever_it_stands(place: int) -> None:
+    reference = np.random.default_rng(13).normal(size=(3000, 3)).astype(np.float32)
+    reference[place, 1] = np.nan
+    with pytest.raises(LeadlineError, match=rf"reference: vector {place} holds a value that is NaN"):
+        nearest_neighbors(reference[1:2], reference, 1, tile_rows=256)
+    with pytest.raises(LeadlineError, match=rf"reference: vector {place} holds a value that is NaN"):
+        within_radii(reference[1:2], reference, np.ones(3000), tile_rows=256)
+
+
+BOUNDED = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from leadline.audit.neighbors import nearest_neighbors
+
+def anonymous_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+reference = np.memmap(sys.argv[1], dtype=np.uint8, mode="w+", shape=(200_000, 768))
+planted = np.random.default_rng(0).integers(1, 256, (3, 768)).astype(np.uint8)
+places = [5, 100_000, 199_999]
+reference[places] = planted
+before, peak, done = anonymous_bytes(), 0, threading.Event()
+
+def watch():
+    global peak
+    while not done.wait(0.005):
+        peak = max(peak, anonymous_bytes())
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+distances, indices = nearest_neighbors(planted, reference, 1)
+done.set()
+watcher.join()
+assert indices[:, 0].tolist() == places and not distances.any(), indices
+print(peak - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc, which only Linux has")
+@pytest.mark.parametrize("coarse", [False], indirect=True)
+def test_memory_beyond_a_memory_map_is_a_few_tiles(tmp_path: Path) -> None:
+    """A sixteenth of the length of benchmarks/neighbors.py --memory-map, in vectors as many."""
+    run = subprocess.run(
+        [sys.executable, "-c", BOUNDED, str(tmp_path / "reference")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert 0 < int(run.stdout) < 400 * 2**20

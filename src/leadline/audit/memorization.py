@@ -3,169 +3,198 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from leadline.audit.context import METRICS, AuditContext, Finding, Metric
+from leadline.audit.context import METRICS, AuditContext, Finding, Metric, Part
+from leadline.audit.copy_rates import AUTHENTIC, EXCESS, RATE, CopyRates, Outcome, sweep_table
+from leadline.audit.differences import welch
 from leadline.audit.intervals import mean_interval
-from leadline.audit.neighbors import nearest_neighbors
-from leadline.errors import LeadlineError, NotMeasurable
-from leadline.records import Measurement, Panel
+from leadline.audit.proximity import Judged, Pictures, Surroundings
+from leadline.audit.suspects import SHOWN_NEIGHBORS, suspects_panel
+from leadline.errors import LeadlineError
+from leadline.records import Measurement
 
-__all__ = ["measure_memorization", "nearest_neighbors"]
-
-SHOWN_NEIGHBORS = 4
 CONVENTION = "mean over the k nearest, as P1, Table 3"
-QuerySet = Literal["samples", "held_out"]
-QUERY_SETS: tuple[QuerySet, ...] = ("samples", "held_out")
+QUERY_SETS: tuple[Part, ...] = ("samples", "held_out")
 
 
 @dataclass(frozen=True)
-class _Space:
-    name: str
+class _Scale:
+    """How closeness is told in a space."""
+
     measurement: str
-    metric: Literal["l2", "cosine"]
     unit: str
     direction: str
+    difference_direction: str
 
 
-PIXELS = _Space("pixels", "nearest_distance", "l2", "RMS per value, 0–255", "smaller: nearer to training images")
-FEATURES = _Space(
-    "labeler features", "nearest_similarity", "cosine", "cosine", "larger: more similar to training images"
+PIXELS = _Scale(
+    "nearest_distance",
+    "RMS per value, 0–255",
+    "smaller: nearer to training images",
+    "below 0: the samples are nearer to training images than new real images are",
+)
+FEATURES = _Scale(
+    "nearest_similarity",
+    "cosine",
+    "larger: more similar to training images",
+    "above 0: the samples are more similar to training images than new real images are",
 )
 
 
 def measure_memorization(context: AuditContext) -> Iterator[Finding]:
-    """Mean distance to the k nearest training images, in pixels and in the labeler's features, and panels to look at.
+    """Nearness to the training images, in pixels and in each feature space; copies by three rules; images to look at.
 
     Held-out real images of the same kind stand beside the samples: how near the training data a new image is
     that cannot have been copied from it.
     """
-    for queries in QUERY_SETS:
-        yield from _in_pixels(context, queries)
-    for queries in QUERY_SETS:
-        yield from _in_features(context, queries)
+    pictures = Pictures(context.training.pixels, context.spec.duplicate_rms, context.spec.flips)
+    rows: list[tuple[str | float | None, ...]] = []
+    for space in (None, *context.spaces):
+        name = "pixels" if space is None else f"{space} features"
+        found = {part: _judge(context, space, name, part, pictures) for part in QUERY_SETS}
+        sources = {part: context.computed_from(part, "training", *filter(None, [space])) for part in QUERY_SETS}
+        yield from _nearness(context, PIXELS if space is None else FEATURES, name, found, sources)
+        for part, outcome in found.items() if space is None and context.spec.num_panels else ():
+            if isinstance(outcome, Judged):
+                images = context.part(part)
+                yield suspects_panel(images, context.training, outcome, part, context.spec.num_panels)
+        rates = CopyRates(context, name, found, sources, _flips(context))
+        yield from rates.measure()
+        rows += rates.sweep()
+    if rows:
+        yield sweep_table(rows)
 
 
 METRICS.register("memorization")(
     Metric(
         measure=measure_memorization,
-        reports=(PIXELS.measurement, FEATURES.measurement),
+        reports=(
+            PIXELS.measurement,
+            f"{PIXELS.measurement}_difference",
+            FEATURES.measurement,
+            f"{FEATURES.measurement}_difference",
+            RATE,
+            EXCESS,
+            AUTHENTIC,
+        ),
         uses=frozenset({"features"}),
     )
 )
 
 
-def _in_pixels(context: AuditContext, queries: QuerySet) -> Iterator[Finding]:
+def _judge(context: AuditContext, space: str | None, name: str, part: Part, pictures: Pictures) -> Outcome:
+    """The images of a part beside the training images, or the reason why they cannot be compared."""
+    depth = max(*context.spec.ks, context.spec.carlini_neighbors, SHOWN_NEIGHBORS)
     try:
-        images = context.part(queries)
-    except NotMeasurable as error:
-        yield _missing(PIXELS, queries, str(error))
-        return
-    training = context.training
-    context.progress(f"memorization: comparing {len(images):,} images with {len(training):,} training images")
-    shown = SHOWN_NEIGHBORS if context.spec.num_panels else 1
-    distances, indices = nearest_neighbors(
-        images.pixels, training.pixels, min(max(*context.spec.ks, shown), len(training)), device=context.device
-    )
-    rms = distances / math.prod(images.shape) ** 0.5
-    channels, height, width = images.shape
-    extra = {
-        "image_size": f"{width}×{height}×{channels}",
-        "identical_to_training": int((distances[:, 0] == 0).sum()),
-    }
-    for finding in _means(context, queries, PIXELS, rms, extra):
-        if finding.value is None:
-            yield finding
-        else:
-            plain = finding.value * math.prod(images.shape) ** 0.5
-            yield finding.model_copy(update={"params": {**finding.params, "l2": plain}})
-    if context.spec.num_panels:
-        yield _panel(context, queries, rms, indices)
-
-
-def _in_features(context: AuditContext, queries: QuerySet) -> Iterator[Finding]:
-    try:
-        context.part(queries)
-        features, training = context.features(queries), context.features("training")
-        k = min(max(context.spec.ks), len(training))
-        similarities, _ = nearest_neighbors(features, training, k, "cosine", device=context.device)
+        n, training = len(context.part(part)), len(context.training)
+        context.progress(f"memorization: comparing {n:,} images with {training:,} training images ({name})")
+        return Surroundings(context, space, pictures).judge(part, min(depth, training))
     except LeadlineError as error:
-        yield _missing(FEATURES, queries, str(error))
-    else:
-        yield from _means(context, queries, FEATURES, similarities, {})
+        return str(error)
 
 
-def _means(
+def _flips(context: AuditContext) -> dict[str, Any]:
+    return {"flips": True} if context.spec.flips else {}
+
+
+def _nearness(
     context: AuditContext,
-    queries: QuerySet,
-    space: _Space,
-    nearest: Float[np.ndarray, "q k"],
-    extra: dict[str, Any],
+    scale: _Scale,
+    name: str,
+    found: dict[Part, Outcome],
+    sources: dict[Part, dict[str, str]],
 ) -> Iterator[Measurement]:
-    """One Measurement for each k: the mean over the queries of their own mean over the k nearest."""
-    sources = context.computed_from(queries, "training", *(["labeler"] if space is FEATURES else []))
-    for k in dict.fromkeys(context.spec.ks):
-        params = {"space": space.name, "set": queries, "k": k, **extra}
-        if k > len(context.training):
-            reason = (
-                f"k = {k} neighbours asked of {len(context.training)} training images: lower --set audit.ks, "
-                "or give more training images"
-            )
-            yield Measurement.not_measurable(space.measurement, reason, params=params)
-            continue
-        means = nearest[:, :k].mean(1)
-        interval = mean_interval(means, context.spec.level)
-        yield Measurement(
-            name=space.measurement,
-            value=float(means.mean()),
-            lower=interval[0] if interval else None,
-            upper=interval[1] if interval else None,
-            level=context.spec.level if interval else None,
-            method="Student t over images" if interval else "no interval: one image",
-            n=len(means),
-            unit=space.unit,
-            direction=space.direction,
-            params={**params, "convention": CONVENTION},
-            computed_from=sources,
-        )
+    """The mean over the k nearest of each set, then the difference of the two sets, for each k."""
+    params = {"space": name, **_flips(context)}
+    ks = tuple(dict.fromkeys(context.spec.ks))
+    for part, outcome in found.items():
+        if isinstance(outcome, str):
+            yield Measurement.not_measurable(scale.measurement, outcome, params={"set": part, **params})
+        else:
+            for k in ks:
+                yield _mean(context, scale, outcome, {"set": part, "k": k, **params}, sources[part])
+    samples, held_out = found["samples"], found["held_out"]
+    together = {**sources["samples"], **sources["held_out"]}
+    for missing in (outcome for outcome in (samples, held_out) if isinstance(outcome, str)):
+        yield Measurement.not_measurable(f"{scale.measurement}_difference", missing, params=params)
+        return
+    if isinstance(samples, Judged) and isinstance(held_out, Judged):
+        for k in ks:
+            yield _difference(context, scale, samples, held_out, {"k": k, **params}, together)
 
 
-def _missing(space: _Space, queries: QuerySet, reason: str) -> Measurement:
-    params = {"space": space.name, "set": queries}
-    return Measurement.not_measurable(space.measurement, reason, params=params)
-
-
-def _panel(
-    context: AuditContext,
-    queries: QuerySet,
-    distances: Float[np.ndarray, "q k"],
-    indices: Int[np.ndarray, "q k"],
-) -> Panel:
-    """The images nearest to the training data, each followed by its nearest training images."""
-    images, training = context.part(queries), context.training
-    words = {"samples": "generated", "held_out": "held-out"}[queries]
-    rows = np.argsort(distances[:, 0], kind="stable")[: context.spec.num_panels]
-    shown = min(SHOWN_NEIGHBORS, len(training))
-    tiles = [[images.pixels[row], *training.pixels[indices[row, :shown]]] for row in rows]
-    captions = []
-    for row in rows:
-        captions.append(f"{words} {_id(images.ids, row)}")
-        captions += [f"{_id(training.ids, i)}: {distances[row, j]:.1f}" for j, i in enumerate(indices[row, :shown])]
-    return Panel(
-        name="nearest_neighbors" if queries == "samples" else "nearest_neighbors_held_out",
-        title=f"The {len(rows)} {words} images nearest to a training image",
-        tiles=np.array(tiles),
-        caption=(
-            f"Left: the {words} images with the smallest distance to any training image, of {len(images):,}. "
-            f"Right of each: its nearest training images, with their distance ({PIXELS.unit})."
-        ),
-        captions=tuple(captions),
-        column_titles=(words, *(f"nearest {j + 1}" for j in range(shown))),
+def _mean(
+    context: AuditContext, scale: _Scale, found: Judged, params: dict[str, Any], sources: dict[str, str]
+) -> Measurement:
+    """The mean over the images of their own mean over the k nearest."""
+    if scale is PIXELS:
+        channels, height, width = context.training.shape
+        identical = int((found.first == 0).sum())
+        params = {**params, "image_size": f"{width}×{height}×{channels}", "identical_to_training": identical}
+    if params["k"] > len(context.training):
+        return Measurement.not_measurable(scale.measurement, _too_many(params["k"], context), params=params)
+    values = _over_nearest(scale, found, params["k"])
+    interval = mean_interval(values, context.spec.level)
+    if scale is PIXELS:
+        params["l2"] = float(values.mean()) * math.sqrt(math.prod(context.training.shape))
+    return Measurement(
+        name=scale.measurement,
+        value=float(values.mean()),
+        lower=interval[0] if interval else None,
+        upper=interval[1] if interval else None,
+        level=context.spec.level if interval else None,
+        method="Student t over images" if interval else "no interval: one image",
+        n=len(values),
+        unit=scale.unit,
+        direction=scale.direction,
+        params={**params, "convention": CONVENTION},
+        computed_from=sources,
     )
 
 
-def _id(ids: tuple[str, ...], index: int | np.integer) -> str:
-    return ids[index] if ids else f"#{index}"
+def _difference(
+    context: AuditContext,
+    scale: _Scale,
+    samples: Judged,
+    held_out: Judged,
+    params: dict[str, Any],
+    sources: dict[str, str],
+) -> Measurement:
+    """Samples minus held-out images, of their means over the k nearest."""
+    name = f"{scale.measurement}_difference"
+    if params["k"] > len(context.training):
+        return Measurement.not_measurable(name, _too_many(params["k"], context), params=params)
+    ours, theirs = (_over_nearest(scale, found, params["k"]) for found in (samples, held_out))
+    tested = welch(ours, theirs, context.spec.level)
+    extra = {"n_held_out": len(theirs), **({"p": tested[1], "test": "Welch"} if tested else {})}
+    return Measurement(
+        name=name,
+        value=float(ours.mean() - theirs.mean()),
+        lower=tested[0][0] if tested else None,
+        upper=tested[0][1] if tested else None,
+        level=context.spec.level if tested else None,
+        method="Welch t over images" if tested else "no interval: one image, or no two that differ",
+        n=len(ours),
+        unit=scale.unit,
+        direction=scale.difference_direction,
+        params={**params, **extra},
+        computed_from=sources,
+    )
+
+
+def _over_nearest(scale: _Scale, found: Judged, k: int) -> Float[np.ndarray, " q"]:
+    """Each image's mean over its k nearest training images, in the scale's unit."""
+    distances = found.nearest.distances[:, :k]
+    means: np.ndarray = (distances if scale is PIXELS else 1 - distances**2 / 2).mean(1)
+    return means
+
+
+def _too_many(k: int, context: AuditContext) -> str:
+    return (
+        f"k = {k} neighbours asked of {len(context.training)} training images: lower --set audit.ks, "
+        "or give more training images"
+    )

@@ -1,23 +1,25 @@
 """Exact nearest neighbours of any number of vectors in bounded memory: tiles, candidates, proof, direct differences."""
 
 import math
-from collections.abc import Iterator
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from leadline.audit.vectors import BLOCK_BYTES, VectorPair, Vectors, squared_lengths, tiles
 from leadline.errors import LeadlineError
 
-Vectors = np.ndarray | torch.Tensor
+__all__ = ["Vectors", "nearest_neighbors", "within_radii"]
+
 Neighbors = tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]
 
 SPARE_CANDIDATES = 16
-TILE_BYTES = 64 * 2**20
-EXACT_IN_FLOAT32 = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
-ROUNDOFF = {"highest": 2.0**-24, "high": 2.0**-11, "medium": 2.0**-8}
-"""Unit roundoff of a float32 product at torch's matmul precisions: float32, TF32, bfloat16."""
+SPARE_COARSE_CANDIDATES = 54
+"""More, as coarse products leave more vectors in doubt."""
+BLOCK = 64
+"""Columns of which the smallest is looked at first: most blocks hold nothing that is near enough."""
 
 
 def nearest_neighbors(
@@ -36,167 +38,192 @@ def nearest_neighbors(
     Euclidean distances ascending (or cosine similarities descending), and int64 indices into `reference`. Equal
     distances stand in the order of their indices.
 
-    How: float32 products give every distance up to a known rounding error; the best k + 16 are computed again in
-    float64 by direct difference, so a copy is at distance 0 exactly. Where the error bound cannot rule out that
-    another vector belongs among the k, all those that might are computed again as well.
+    How: matrix products give every distance up to a known rounding error, in bfloat16 where the processor has units
+    for it, else in float32; the best k and some more are computed again in float64 by direct difference, so a copy is
+    at distance 0 exactly. Where the error bound cannot rule out that another vector belongs among the k, all those
+    that might are computed again as well. Coarse products, also those that a lower
+    torch.set_float32_matmul_precision asks for, cost no exactness.
 
     tile_rows: rows of a tile; default: 64 MiB of float32. device: where the products run; default: that of the
     tensors, else the CPU. Raises LeadlineError on k outside 1 to n, unequal dimensions, values that are not
     finite, and, for the cosine, vectors of length 0.
     """
-    search = _Search(queries, reference, metric, tile_rows, device)
-    if not 1 <= k <= search.num_reference:
+    if metric not in ("l2", "cosine"):
+        raise LeadlineError(f"metric must be 'l2' or 'cosine', not {metric!r}")
+    pair = VectorPair(queries, reference, unit_length=metric == "cosine", tile_rows=tile_rows, device=device)
+    if not 1 <= k <= pair.num_reference:
         raise LeadlineError(
-            f"k = {k} nearest of {search.num_reference} reference vectors: k must be from 1 to their number "
+            f"k = {k} nearest of {pair.num_reference} reference vectors: k must be from 1 to their number "
             "(audit.ks; give fewer neighbours or more images)"
         )
-    squared, indices = search.run(k)
+    squared, indices = _search(pair, k)
     # On unit vectors |a - b|² = 2 - 2 cos(a, b), so one search serves both metrics.
     values = (1 - squared / 2).clamp(min=-1) if metric == "cosine" else squared.sqrt()
     return values.numpy(), indices.numpy()
 
 
-class _Search:
-    def __init__(
-        self,
-        queries: Vectors,
-        reference: Vectors,
-        metric: str,
-        tile_rows: int | None,
-        device: str | torch.device | None,
-    ) -> None:
-        if metric not in ("l2", "cosine"):
-            raise LeadlineError(f"metric must be 'l2' or 'cosine', not {metric!r}")
-        if tile_rows is not None and tile_rows < 1:
-            raise LeadlineError(f"tile_rows must be 1 or more, not {tile_rows}")
-        self.queries, self.reference = queries, reference
-        self.unit_length = metric == "cosine"
-        self.num_queries, self.dimension = _size(queries, "queries")
-        self.num_reference, dimension = _size(reference, "reference")
-        if self.dimension != dimension:
-            raise LeadlineError(
-                f"queries have {self.dimension} values each and reference vectors {dimension}: "
-                "they must be images of one size, or features of one encoder"
-            )
-        self.tile_rows = tile_rows or min(8192, max(1, TILE_BYTES // (4 * self.dimension)))
-        tensors = [x for x in (reference, queries) if isinstance(x, torch.Tensor)]
-        self.device = (
-            torch.device(device) if device is not None else tensors[0].device if tensors else torch.device("cpu")
+def within_radii(
+    queries: Vectors,
+    reference: Vectors,
+    radii: Float[np.ndarray, " n"],
+    *,
+    tile_rows: int | None = None,
+    device: str | torch.device | None = None,
+) -> Int[np.ndarray, " q"]:
+    """For each query, the number of reference vectors j with |query - reference_j| < radii_j; exact at any size.
+
+    queries [q, ...], reference [n, ...], tile_rows, device: as `nearest_neighbors`; radii: float [n], 0 or more, in
+    the same units. Float32 products decide the pairs that are further from the radius than the products' error bound;
+    all others are computed again in float64 by direct difference, with the arithmetic of `nearest_neighbors`, so a
+    vector at exactly the distance that a radius was taken from is not within it. Memory: a few tiles. Raises
+    LeadlineError on radii that are negative, not a number or not one per reference vector, and on vectors as there.
+    """
+    pair = VectorPair(queries, reference, tile_rows=tile_rows, device=device)
+    if radii.shape != (pair.num_reference,) or not (radii >= 0).all():
+        raise LeadlineError(
+            f"within_radii takes one radius of 0 or more per reference vector ({pair.num_reference}), "
+            f"not {radii.shape[0]} from {radii.min(initial=np.inf):g} to {radii.max(initial=-np.inf):g}"
         )
-        largest = max(self._check(queries, "queries"), self._check(reference, "reference"))
-        # Centred and scaled, float32 neither overflows nor spends its digits on what all vectors share. The scale is
-        # a power of two and the centre a float32, so that neither adds an error of its own.
-        self.scale = 1.0 if self.unit_length or largest == 0 else 2.0 ** -math.ceil(math.log2(largest))
-        self.center = self._wide(reference, slice(0, self.tile_rows)).mul(self.scale).mean(0).float()
-
-    def run(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        squared = torch.empty(self.num_queries, k, dtype=torch.float64)
-        indices = torch.empty(self.num_queries, k, dtype=torch.int64)
-        approximate, candidates, longest = self._candidates(min(k + SPARE_CANDIDATES, self.num_reference))
-        step = max(1, min(self.tile_rows, TILE_BYTES // (8 * self.dimension * candidates.shape[1])))
-        for rows in _tiles(self.num_queries, step):
-            found = candidates[rows]
-            wide = self._wide(self.queries, rows)
-            near = self._wide(self.reference, found.flatten()).view(*found.shape, -1)
-            exact = (near - wide[:, None]).square_().sum(-1).cpu()
-            squared[rows], indices[rows] = _best(exact, found, k)
-            if candidates.shape[1] < self.num_reference:
-                self._settle_doubts(rows, wide, approximate[rows, -1], longest, squared, indices)
-        return squared, indices
-
-    def _candidates(self, m: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """Approximate squared distances (scaled) and indices [q, m] of the m best, ascending; the longest reference."""
-        best = torch.empty(self.num_queries, 0)
-        best_indices = torch.empty(self.num_queries, 0, dtype=torch.int64)
-        longest = 0.0
-        for columns in _tiles(self.num_reference, self.tile_rows):
-            tile = self._narrow(self.reference, columns)
-            lengths = tile.square().sum(1)
-            longest = max(longest, math.sqrt(float(lengths.max())))
-            merged: list[tuple[torch.Tensor, torch.Tensor]] = []
-            for rows in _tiles(self.num_queries, self.tile_rows):
-                distances = _expanded(self._narrow(self.queries, rows), tile, lengths)
-                near, places = distances.topk(min(m, distances.shape[1]), largest=False)
-                both = torch.cat([best[rows], near.cpu()], 1)
-                both_indices = torch.cat([best_indices[rows], places.cpu() + columns.start], 1)
-                near, places = both.topk(min(m, both.shape[1]), largest=False)
-                merged.append((near, both_indices.gather(1, places)))
-            best, best_indices = (torch.cat(parts) for parts in zip(*merged, strict=True))
-        return best, best_indices, longest
-
-    def _settle_doubts(
-        self,
-        rows: slice,
-        wide: torch.Tensor,
-        worst_candidate: torch.Tensor,
-        longest: float,
-        squared: torch.Tensor,
-        indices: torch.Tensor,
-    ) -> None:
-        """Search again, among all that may be as near as the k-th, for queries whose candidates are not proven."""
-        narrow = self._narrow(self.queries, rows)
-        limits = squared[rows, -1] * self.scale**2 + self._error_bound(narrow, longest)
-        doubtful = torch.nonzero(worst_candidate.double() <= limits).flatten().tolist()
-        k = squared.shape[1]
-        best = {row: (squared[rows][row, :0], indices[rows][row, :0]) for row in doubtful}
-        for columns in _tiles(self.num_reference, self.tile_rows) if doubtful else ():
-            tile = self._wide(self.reference, columns)
-            narrow_tile = self._narrow(self.reference, columns)
-            distances = _expanded(narrow[doubtful], narrow_tile, narrow_tile.square().sum(1)).double().cpu()
-            for row, approximate in zip(doubtful, distances, strict=True):
-                near = torch.nonzero(approximate <= limits[row]).flatten()
-                exact = (tile[near.to(tile.device)] - wide[row]).square_().sum(-1).cpu()
-                old, old_indices = best[row]
-                best[row] = _best(torch.cat([old, exact]), torch.cat([old_indices, near + columns.start]), k)
-        for row, (nearest, places) in best.items():
-            squared[rows.start + row], indices[rows.start + row] = nearest, places
-
-    def _error_bound(self, narrow: torch.Tensor, longest: float) -> torch.Tensor:
-        """Upper bound [q] on |approximate - true| squared distance (scaled), over all reference vectors.
-
-        Summing d products in any order is off by at most d·u·|a|·|b|; 16 more u cover rounding the entries and the
-        final sum. The second part is centring in float64, the third underflow.
-        """
-        u = ROUNDOFF[torch.get_float32_matmul_precision()]
-        reach = narrow.double().square().sum(1).sqrt().cpu() * (1 + 1e-3) + longest * (1 + 1e-3)
-        center = float(self.center.norm())
-        return (self.dimension + 16) * u * reach**2 + 2.0**-50 * reach * (reach + center) + self.dimension * 1e-37
-
-    def _wide(self, vectors: Vectors, rows: slice | torch.Tensor) -> torch.Tensor:
-        """float64 [r, d] of some rows, of unit length for the cosine."""
-        wide = _rows(vectors, rows).to(self.device, torch.float64)
-        if self.unit_length:
-            wide = wide / wide.abs().amax(1, keepdim=True)  # first: squares of tiny entries would underflow
-            wide = wide / wide.norm(dim=1, keepdim=True)
-        return wide
-
-    def _narrow(self, vectors: Vectors, rows: slice) -> torch.Tensor:
-        """float32 [r, d] of some rows, scaled and centred: what the products take."""
-        near = _rows(vectors, rows)
-        if self.unit_length or near.dtype not in EXACT_IN_FLOAT32:
-            return (self._wide(vectors, rows) * self.scale - self.center).float()
-        return near.to(self.device, torch.float32).mul(self.scale).sub_(self.center)
-
-    def _check(self, vectors: Vectors, name: str) -> float:
-        """The largest absolute value. Raises LeadlineError where a row cannot be compared."""
-        largest = 0.0
-        for rows in _tiles(len(vectors), self.tile_rows):
-            near = _rows(vectors, rows)
-            sizes = (near if near.dtype in EXACT_IN_FLOAT32 else near.double()).abs().amax(1).double()
-            for bad, words in (
-                (~(sizes < 1e150), "holds a value that is NaN, infinite or beyond 1e150"),
-                (sizes == 0, "has length 0, so it has no cosine: leave it out, or use metric 'l2'"),
-            ):
-                if bad.any() and (self.unit_length or words.startswith("holds")):
-                    raise LeadlineError(f"{name}: vector {rows.start + int(bad.nonzero()[0])} {words}")
-            largest = max(largest, float(sizes.max()))
-        return largest
+    wanted = torch.from_numpy(radii.astype(np.float64))
+    return pair.in_range(lambda: _count_within(pair, wanted)).numpy()
 
 
-def _expanded(queries: torch.Tensor, tile: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """|a|² + |b|² - 2 a·b, float32 [q, r]: fast, and wrong in the last digits."""
-    squares = queries.square().sum(1, keepdim=True)
-    return (squares + lengths).addmm_(queries, tile.T, alpha=-2)
+def _search(pair: VectorPair, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared distances float64 [q, k] and indices, ascending, equal ones by index."""
+    squared = torch.empty(pair.num_queries, k, dtype=torch.float64)
+    indices = torch.empty(pair.num_queries, k, dtype=torch.int64)
+    m = min(k + (SPARE_COARSE_CANDIDATES if pair.coarse else SPARE_CANDIDATES), pair.num_reference)
+    found = pair.in_range(lambda: _candidates(pair, m))
+    candidates, longest = found.indices, found.longest
+    for rows in tiles(pair.num_queries, max(1, BLOCK_BYTES // (8 * pair.dimension * m))):
+        near = pair.wide_reference(candidates[rows].flatten()).view(-1, m, pair.dimension)
+        exact = _squared_differences(near, pair.wide_queries(rows)[:, None])
+        squared[rows], indices[rows] = _best(exact, candidates[rows], k)
+    if m < pair.num_reference:
+        for rows, narrow in pair.query_tiles():
+            farthest = squared[rows, -1] * pair.scale**2
+            # The score leaves out the query's own length, which all its distances share.
+            own = squared_lengths(narrow)
+            worst = found.scores[rows, -1].double()
+            if pair.coarse:
+                bound = pair.coarse_error_bound(narrow, longest, found.rounding, worst)
+            else:
+                bound = pair.error_bound(narrow, longest)
+            doubtful = torch.nonzero(worst + own <= farthest + bound).flatten()
+            if len(doubtful):
+                chosen = doubtful + rows.start
+                limits = (farthest + pair.error_bound(narrow, longest) - own)[doubtful]
+                among = _within(pair, narrow[doubtful.to(pair.device)], chosen, limits, k)
+                squared[chosen], indices[chosen] = among
+    return squared, indices
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Scores and indices [q, m] of the m best by matrix products, ascending; the longest reference's length.
+
+    rounding: the length of the largest change that coarse products made to a reference vector.
+    """
+
+    scores: torch.Tensor
+    indices: torch.Tensor
+    longest: float
+    rounding: float
+
+
+def _candidates(pair: VectorPair, m: int) -> _Candidates:
+    best = torch.full((pair.num_queries, m), math.inf, device=pair.device)
+    indices = torch.zeros(pair.num_queries, m, dtype=torch.int64, device=pair.device)
+    room = _room(pair)
+    longest = rounding = 0.0
+    for columns, tile, lengths in pair.reference_tiles():
+        longest = max(longest, float(lengths.max()))
+        factors, changed = pair.rounded(tile) if pair.coarse else (tile, 0.0)
+        rounding = max(rounding, changed)
+        for rows, narrow in pair.query_tiles():
+            blocks = _scores(narrow.to(factors.dtype), factors, lengths, room).view(len(narrow), -1, BLOCK)
+            smallest = blocks.amin(2)
+            # A block whose smallest is no better than the m-th so far holds none of the m best; nor does one with m
+            # better blocks before it.
+            width = min(m, int((smallest < best[rows, -1:]).sum(1).max()))
+            if width:
+                chosen = smallest.topk(width, largest=False).indices
+                near = blocks.gather(1, chosen[..., None].expand(-1, -1, BLOCK)).flatten(1)
+                places = (chosen[..., None] * BLOCK + torch.arange(BLOCK, device=pair.device)).flatten(1)
+                both = torch.cat([best[rows], near], 1)
+                best[rows], order = both.topk(m, largest=False)
+                indices[rows] = torch.cat([indices[rows], places + columns.start], 1).gather(1, order)
+    return _Candidates(best.cpu(), indices.cpu(), longest, rounding)
+
+
+def _within(
+    pair: VectorPair, narrow: torch.Tensor, queries: torch.Tensor, limits: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k nearest [q, k] of some queries, among all reference vectors whose score does not exceed limits [q]."""
+    best = [(torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)) for _ in queries]
+    room = _room(pair)
+    for columns, tile, lengths in pair.reference_tiles():
+        scores = _scores(narrow, tile, lengths, room)
+        for pairs in _few(torch.nonzero(scores.double() <= limits.to(pair.device)[:, None]).cpu(), pair):
+            found = pairs[:, 1] + columns.start
+            exact = _squared_differences(pair.wide_reference(found), pair.wide_queries(queries[pairs[:, 0]]))
+            rows, sizes = torch.unique_consecutive(pairs[:, 0], return_counts=True)
+            parts = zip(torch.split(exact, sizes.tolist()), torch.split(found, sizes.tolist()), strict=True)
+            for row, (squared, places) in zip(rows.tolist(), parts, strict=True):
+                old, old_places = best[row]
+                best[row] = _best(torch.cat([old, squared]), torch.cat([old_places, places]), k)
+    return torch.stack([squared for squared, _ in best]), torch.stack([places for _, places in best])
+
+
+def _count_within(pair: VectorPair, radii: torch.Tensor) -> torch.Tensor:
+    """Number [q] of reference vectors whose radius [n] is larger than their distance to the query."""
+    counts = torch.zeros(pair.num_queries, dtype=torch.int64)
+    room = _room(pair)
+    for columns, tile, lengths in pair.reference_tiles():
+        width = columns.stop - columns.start
+        for rows, narrow in pair.query_tiles():
+            own = squared_lengths(narrow)
+            farthest = 1.1 * float(own.sqrt().max() + lengths.max()) ** 2
+            limits = (radii[columns] * pair.scale).square().clamp(max=farthest)
+            beyond = _scores(narrow, tile, lengths, room)[:, :width]
+            beyond += own.float().to(pair.device)[:, None]
+            beyond -= limits.float().to(pair.device)
+            # Four more roundings, to float32, of sums no larger than `farthest` twice over.
+            bound = pair.error_bound(narrow, float(lengths.max())) + 2.0**-21 * farthest
+            bound = bound.float().to(pair.device)[:, None]
+            counts[rows] += (beyond < -bound).sum(1).cpu()
+            for pairs in _few(torch.nonzero(beyond.abs_() <= bound).cpu(), pair):
+                query, other = pairs[:, 0] + rows.start, pairs[:, 1] + columns.start
+                squared = _squared_differences(pair.wide_queries(query), pair.wide_reference(other))
+                counts.index_add_(0, query, (squared.sqrt() < radii[other]).long())
+    return counts
+
+
+def _few(indices: torch.Tensor, pair: VectorPair) -> tuple[torch.Tensor, ...]:
+    """Indices in parts whose vectors are worked on in cache."""
+    return torch.split(indices, max(1, BLOCK_BYTES // (8 * pair.dimension)))
+
+
+def _room(pair: VectorPair) -> torch.Tensor:
+    """Memory for the scores of one tile, in whole blocks."""
+    return torch.empty(pair.query_rows * BLOCK * math.ceil(pair.tile_rows / BLOCK), device=pair.device)
+
+
+def _scores(queries: torch.Tensor, tile: torch.Tensor, lengths: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    """|b|² - 2 a·b, float32 [q, r] filled up to whole blocks with inf: fast, and wrong in the last digits."""
+    width = BLOCK * math.ceil(len(tile) / BLOCK)
+    scores = room[: len(queries) * width].view(len(queries), width)
+    if tile.dtype == torch.float32:
+        torch.addmm(lengths.square(), queries, tile.T, alpha=-2, out=scores[:, : len(tile)])
+    else:
+        torch.add(lengths.square(), torch.mm(queries, tile.T), alpha=-2, out=scores[:, : len(tile)])
+    scores[:, len(tile) :] = math.inf
+    return scores
+
+
+def _squared_differences(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """|a - b|² over the last dimension, on the CPU: one arithmetic for every distance that is given out."""
+    return (first - second).square_().sum(-1).cpu()
 
 
 def _best(squared: torch.Tensor, indices: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -205,30 +232,3 @@ def _best(squared: torch.Tensor, indices: torch.Tensor, k: int) -> tuple[torch.T
     squared, indices = squared.gather(-1, order), indices.gather(-1, order)
     order = squared.argsort(dim=-1, stable=True)[..., :k]
     return squared.gather(-1, order), indices.gather(-1, order)
-
-
-def _tiles(n: int, rows: int) -> Iterator[slice]:
-    return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
-
-
-def _rows(vectors: Vectors, rows: slice | torch.Tensor) -> torch.Tensor:
-    """Some rows as a tensor [r, d]. Of a memory map only these rows are read."""
-    if isinstance(vectors, torch.Tensor):
-        chosen = vectors[rows if isinstance(rows, slice) else rows.to(vectors.device)].detach()
-    else:
-        part = vectors[rows if isinstance(rows, slice) else rows.numpy()]
-        wide: Any = part.dtype if part.dtype in (np.uint8, np.float32) else np.float64
-        chosen = torch.from_numpy(np.array(part, dtype=wide))  # a copy: torch warns of read-only memory maps
-    return chosen.reshape(len(chosen), -1)
-
-
-def _size(vectors: Vectors, name: str) -> tuple[int, int]:
-    """(number, dimension) of vectors. Raises LeadlineError on what is no list of real vectors."""
-    is_tensor = isinstance(vectors, torch.Tensor)
-    real = not vectors.is_complex() if is_tensor else vectors.dtype.kind in "buif"  # type: ignore[union-attr]
-    if vectors.ndim < 2 or 0 in vectors.shape or not real:
-        raise LeadlineError(
-            f"{name} must be real numbers of shape [n, ...] with n of 1 or more, "
-            f"not {vectors.dtype} of shape {list(vectors.shape)}"
-        )
-    return len(vectors), math.prod(vectors.shape[1:])
