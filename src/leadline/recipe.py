@@ -188,8 +188,10 @@ class SampleSpec(Spec):
 class AuditSpec(Spec):
     """What is measured."""
 
-    metrics: Names = Field(default=("bias", "memorization", "diversity"), min_length=1)
+    metrics: Names = Field(default=("bias", "memorization", "diversity", "fidelity"), min_length=1)
     """Names in the registry of metrics."""
+    encoders: Names = Field(default=("labeler",), min_length=1)
+    """Networks whose features are compared: labeler, or an encoder with its weights, NAME[:PATH]."""
     ks: Numbers = Field(default=(1, 2, 5, 10), min_length=1)
     """Numbers of nearest neighbours."""
     level: float = Field(default=0.95, gt=0, lt=1)
@@ -200,8 +202,26 @@ class AuditSpec(Spec):
     """Rows of each panel of nearest neighbours."""
     labeler_epochs: int = Field(default=30, ge=1)
     """Passes over the labeler's images."""
+    labeler_model: str = ""
+    """A labeler that is given instead of trained: ARCHITECTURE:FILE.safetensors, or clip[:FOLDER] with prompts."""
+    prompts: tuple[str, ...] = ()
+    """CLASS=TEXT for a labeler by prompts; several texts of a class are averaged."""
+    flips: bool = False
+    """Whether images are also compared mirrored with the training images; the nearer counts."""
+    duplicate_rms: float = Field(default=2.0, ge=0)
+    """Root mean square per value of 0–255 up to which two training images count as one picture."""
+    copy_ratio: float = Field(default=1 / 3, gt=0, le=1)
+    """An image is a copy where its nearest training image is nearer than this times the first distinct other."""
+    carlini_alpha: float = Field(default=0.5, gt=0)
+    """An image is a copy where it is nearer than this times its mean distance to the neighbours."""
+    carlini_neighbors: int = Field(default=50, ge=2)
+    """Neighbours of that mean."""
+    false_positive_rate: float = Field(default=0.01, gt=0, lt=1)
+    """Share of new real images that the calibrated threshold may call copies."""
+    nearest_k: int = Field(default=5, ge=1)
+    """Neighbours that span the manifold of precision, recall, density and coverage."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the labeler's training."""
+    """Seed of the labeler's training and of every random choice of the audit."""
 
 
 class Recipe(Spec):

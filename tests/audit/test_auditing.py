@@ -44,7 +44,7 @@ def test_the_whole_audit_finds_what_was_put_in(splits: Splits) -> None:
     assert amplification.upper < 0  # type: ignore[operator]
     assert set(amplification.computed_from) == {"samples", "training", "labeler"}
     assert amplification.computed_from["training"] == splits.train.fingerprint()
-    assert [table.name for table in result.tables] == ["labeler_confusion", "shares"]
+    assert [table.name for table in result.tables] == ["labeler_confusion", "shares", "copy_rate_sweep"]
     assert result.tables[1].columns[-1] == "training images, by the labeler"
     assert [row[1] for row in result.tables[1].rows[:2]] == [row[3] for row in result.tables[1].rows[:2]]
     assert all(m.status == "ok" for m in result)
@@ -180,9 +180,9 @@ def test_the_cache_changes_nothing_but_the_time(splits: Splits, tmp_path: Path) 
     words: list[str] = []
     plain = leadline.measure(samples, splits, spec=FAST)
     first = leadline.measure(samples, splits, spec=FAST, cache=tmp_path)
-    again = leadline.measure(samples, splits, spec=FAST, cache=tmp_path, progress=words.append)
+    again = leadline.measure(samples, splits, spec=FAST, cache=tmp_path, progress=lambda stage, *_: words.append(stage))
     assert plain.measurements == first.measurements == again.measurements
-    assert "labeler: taken from the cache" in words
+    assert "audit, labeler: taken from the cache" in words
 
 
 def test_images_are_named_by_path_and_reference_by_path_too(tmp_path: Path, splits: Splits) -> None:

@@ -10,8 +10,8 @@ from conftest import bars
 from scipy.optimize import minimize_scalar
 
 from leadline.audit import labeler as module
+from leadline.audit.judged import UNCLASSIFIED
 from leadline.audit.labeler import (
-    UNCLASSIFIED,
     Labeler,
     fit_temperature,
     load_labeler,

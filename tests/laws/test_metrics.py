@@ -1,7 +1,9 @@
 """Laws of every metric in the registry: order, batch size, every option, provenance, one sample."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,33 +41,53 @@ def assert_close(found: AuditResult, expected: AuditResult, rtol: float) -> None
         np.testing.assert_allclose(got, np.array(values, dtype=float), rtol=rtol, atol=1e-9, err_msg=str(key))
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the labeler alone, so that it is not trained for every law."""
+    folder = tmp_path_factory.mktemp("trained")
+    leadline.measure(SAMPLES, SPLITS, metrics="bias", spec=SPEC, cache=folder)
+    for file in folder.glob("features-*"):
+        file.unlink()
+    return folder
+
+
+@pytest.fixture
+def cache(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 @pytest.fixture(scope="module", params=sorted(METRICS))
 def metric(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def expected(metric: str) -> AuditResult:
-    return leadline.measure(SAMPLES, SPLITS, metrics=metric, spec=SPEC)
+def expected(metric: str, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("expected"), dirs_exist_ok=True)
+    return leadline.measure(SAMPLES, SPLITS, metrics=metric, spec=SPEC, cache=folder)
 
 
 def test_every_metric_gives_numbers_here_or_the_laws_are_empty(metric: str, expected: AuditResult) -> None:
     assert set(METRICS[metric].reports) <= {m.name for m in expected if m.value is not None}
 
 
-def test_the_order_of_samples_and_training_images_does_not_matter(metric: str, expected: AuditResult) -> None:
+def test_the_order_of_samples_and_training_images_does_not_matter(
+    metric: str, expected: AuditResult, cache: Path
+) -> None:
     generator = np.random.default_rng(4)
     mixed = replace(SPLITS, train=SPLITS.train.take(generator.permutation(55)))
-    found = leadline.measure(SAMPLES.take(generator.permutation(28)), mixed, metrics=metric, spec=SPEC)
+    found = leadline.measure(SAMPLES.take(generator.permutation(28)), mixed, metrics=metric, spec=SPEC, cache=cache)
     assert_close(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_the_batch_size_does_not_matter(
-    metric: str, expected: AuditResult, batch_size: int, monkeypatch: pytest.MonkeyPatch
+    metric: str, expected: AuditResult, cache: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leadline.audit.context.encode", partial(encode, batch_size=batch_size))
-    assert_close(leadline.measure(SAMPLES, SPLITS, metrics=metric, spec=SPEC), expected, rtol=1e-5)
+    monkeypatch.setattr("leadline.audit.context.encode", partial(encode, block=batch_size))
+    found = leadline.measure(SAMPLES, SPLITS, metrics=metric, spec=SPEC, cache=cache)
+    assert_close(found, expected, rtol=1e-5)
 
 
 def test_the_same_audit_gives_the_same_numbers(metric: str, expected: AuditResult) -> None:
@@ -78,8 +100,8 @@ def test_every_number_has_its_n_and_where_it_came_from(expected: AuditResult) ->
         assert m.lower is None or (m.level == SPEC.level and m.method and m.lower <= m.value <= m.upper)  # type: ignore[operator]
 
 
-def test_one_sample_gives_a_number_or_a_reason_for_everything(metric: str) -> None:
-    result = leadline.measure(SAMPLES.take([0]), SPLITS, metrics=metric, spec=SPEC)
+def test_one_sample_gives_a_number_or_a_reason_for_everything(metric: str, cache: Path) -> None:
+    result = leadline.measure(SAMPLES.take([0]), SPLITS, metrics=metric, spec=SPEC, cache=cache)
     assert set(METRICS[metric].reports) <= {m.name for m in result}
 
 
@@ -91,16 +113,27 @@ OPTIONS: dict[str, Any] = {
     "num_panels": 3,
     "labeler_epochs": 2,
     "seed": 1,
+    "encoders": ("labeler", "pixels"),
+    "flips": True,
+    "duplicate_rms": 200.0,
+    "copy_ratio": 1.0,
+    "carlini_alpha": 1.5,
+    "carlini_neighbors": 2,
+    "false_positive_rate": 0.3,
+    "nearest_k": 2,
 }
+WITH_WEIGHTS = {"labeler_model", "prompts"}
+"""Options that name weights; tests/audit/test_given.py shows that they matter."""
 
 
 @pytest.fixture(scope="module")
-def whole() -> AuditResult:
-    return leadline.measure(SAMPLES, SPLITS, spec=SPEC)
+def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("whole"), dirs_exist_ok=True)
+    return leadline.measure(SAMPLES, SPLITS, spec=SPEC, cache=folder)
 
 
-@pytest.mark.parametrize("option", sorted(AuditSpec.model_fields))
-def test_every_option_matters(option: str, whole: AuditResult) -> None:
-    changed = leadline.measure(SAMPLES, SPLITS, spec=SPEC.model_copy(update={option: OPTIONS[option]}))
+@pytest.mark.parametrize("option", sorted(set(AuditSpec.model_fields) - WITH_WEIGHTS))
+def test_every_option_matters(option: str, whole: AuditResult, cache: Path) -> None:
+    changed = leadline.measure(SAMPLES, SPLITS, spec=SPEC.model_copy(update={option: OPTIONS[option]}), cache=cache)
     shapes = [panel.tiles.shape for panel in changed.panels]
     assert changed.measurements != whole.measurements or shapes != [panel.tiles.shape for panel in whole.panels]

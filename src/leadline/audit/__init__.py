@@ -2,5 +2,6 @@
 
 from leadline.audit.auditing import AuditFailed, measure
 from leadline.audit.context import METRICS, AuditContext, Metric
+from leadline.audit.preparing import require_networks
 
-__all__ = ["METRICS", "AuditContext", "AuditFailed", "Metric", "measure"]
+__all__ = ["METRICS", "AuditContext", "AuditFailed", "Metric", "measure", "require_networks"]

@@ -1,27 +1,32 @@
 """`measure`: samples against reference, every input checked before the first expensive step."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int
 
-from leadline.audit import bias, diversity, memorization  # noqa: F401  each enters its metric
-from leadline.audit.context import METRICS, AuditContext, Finding, Metric, Need
-from leadline.audit.labeler import Labeler, train_labeler, without_overlap
-from leadline.audit.labels import given_labels
+from leadline.audit import bias, diversity, fidelity, memorization  # noqa: F401  each enters its metric
+from leadline.audit.context import METRICS, AuditContext, Finding, Metric
+from leadline.audit.judged import AttributeLabeler
 from leadline.audit.panels import samples_panel, training_panel
-from leadline.audit.sources import Images, image_set, reference_splits
+from leadline.audit.preparing import (
+    Inputs,
+    checked,
+    device_or_default,
+    load_networks,
+    prepare,
+    read_inputs,
+    require_networks,
+)
+from leadline.audit.sources import Images
 from leadline.errors import LeadlineError
+from leadline.progress import ProgressCallback, silent
 from leadline.recipe import AuditSpec
-from leadline.records import AuditResult, ImageSet, Measurement, Panel, Splits, Table
+from leadline.records import AuditResult, Measurement, Panel, Splits, Table
 
 PACKAGES = ("leadline", "torch", "numpy", "scipy", "statsmodels")
-LABELED_DATA = "give labelled images that are neither training data nor samples (--labeler DATA)"
 
 
 class AuditFailed(RuntimeError):
@@ -41,32 +46,43 @@ def measure(
     groups: str | None = None,
     metrics: Sequence[str] | str | None = None,
     held_out: Images | None = None,
-    labeler: Images | None = None,
+    labeler: Images | AttributeLabeler | None = None,
     labels: str | Path | Sequence[str] | None = None,
     spec: AuditSpec | None = None,
     cache: Path | None = None,
     device: str | torch.device | None = None,
-    progress: Callable[[str], None] | None = None,
+    download: bool = False,
+    allow_torchscript: bool = False,
+    progress: ProgressCallback = silent,
 ) -> AuditResult:
-    """Measure what a model's samples make of its training data: bias, memorization, diversity.
+    """Measure what a model's samples make of its training data: bias, memorization, diversity, fidelity.
 
     samples, held_out, labeler: an ImageSet, uint8 or float [n, c, h, w] (floats in [-1, 1]), a path, or
     DATASET[:PATH]. reference: the same, or Splits, whose held-out and labeler parts are used unless others are given.
     groups: the column with the classes, where data is loaded by name. metrics: names in METRICS (default: those of
     `spec`). held_out: real images that the model was not trained on, the baseline of memorization. labeler: labelled
-    images that train the attribute classifier; those found in the other sets are left out. labels: of the samples,
+    images that train the attribute classifier; those found in the other sets are left out; or a classifier that is
+    given (`leadline.audit.given.module_labeler`). labels: of the samples,
     class names or a file of them, instead of the labeler's. spec: every option. cache: folder for the trained labeler
-    and for features. device: of the networks (default: CUDA where there is one).
+    and for features. device: of the networks (default: CUDA where there is one). download: whether weights of
+    `spec.encoders` that are not at hand may be fetched. allow_torchscript: whether a TorchScript file, which runs
+    the code within it, may be loaded. progress: called with (stage, done, total, detail).
 
     What cannot be measured is a Measurement with its reason. Raises LeadlineError on inputs that do not fit, before
     anything is trained, and AuditFailed, after all other metrics, when a metric has a fault.
     """
-    spec = _checked(spec or AuditSpec(), metrics)
-    inputs = _inputs(samples, reference, groups, held_out, labeler)
-    context = _context(inputs, labels, spec, cache, _device(device), progress or (lambda _: None))
+    spec = checked(spec or AuditSpec(), metrics)
+    given = labeler if isinstance(labeler, AttributeLabeler) else None
+    labelled = None if isinstance(labeler, AttributeLabeler) else labeler
+    if any(isinstance(images, str | Path) for images in (samples, reference, held_out, labelled)):
+        require_networks(spec, download=download, allow_torchscript=allow_torchscript)
+    inputs = read_inputs(samples, reference, groups, held_out, labelled, progress)
+    networks = load_networks(spec, inputs.training.shape, given, device_or_default(device), download, allow_torchscript)
+    context = prepare(inputs, labels, spec, cache, networks, progress)
     findings: list[Finding] = [samples_panel(inputs.samples), training_panel(inputs.training)]
     if context.labeler is not None:
-        findings += [context.labeler.accuracy(spec.level), context.labeler.confusion()]
+        judged = (context.labeler.accuracy(spec.level), context.labeler.confusion())
+        findings += [finding for finding in judged if finding is not None]
     failures: dict[str, Exception] = {}
     for name in spec.metrics:
         context.progress(f"measuring {name}")
@@ -86,148 +102,6 @@ def measure(
     return result
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Inputs:
-    """Image sets of one shape; the labeler's without what the others hold too."""
-
-    samples: ImageSet
-    training: ImageSet
-    held_out: ImageSet | None
-    labeler: ImageSet | None
-    dropped: dict[str, int]
-    """Labeler images left out -> why and how many."""
-
-
-def _checked(spec: AuditSpec, metrics: Sequence[str] | str | None) -> AuditSpec:
-    """The spec with `metrics` where given. Raises LeadlineError on unknown metrics."""
-    spec = spec if metrics is None else AuditSpec(**{**spec.model_dump(), "metrics": metrics})
-    for name in spec.metrics:
-        METRICS[name]
-    return spec
-
-
-def _inputs(
-    samples: Images, reference: Images | Splits, groups: str | None, held_out: Images | None, labeler: Images | None
-) -> _Inputs:
-    # Named samples are converted to the reference's size; a named reference to that of samples at hand.
-    at_hand = None if isinstance(samples, str | Path) else image_set(samples, "samples")
-    splits = reference_splits(reference, groups, at_hand)
-    training = splits.train
-    images = at_hand if at_hand is not None else image_set(samples, "samples", like=training)
-
-    def beside(given: Images | None, name: str) -> ImageSet | None:
-        return None if given is None else image_set(given, name, like=training, groups=groups)
-
-    real = beside(splits.held_out if held_out is None else held_out, "held-out images")
-    labelled = beside(splits.labeler if labeler is None else labeler, "labeler images")
-    dropped: dict[str, int] = {}
-    if labelled is not None:
-        labelled, dropped = without_overlap(labelled, {"training": training, "held_out": real, "samples": images})
-    return _Inputs(samples=images, training=training, held_out=real, labeler=labelled, dropped=dropped)
-
-
-def _context(
-    inputs: _Inputs,
-    labels: str | Path | Sequence[str] | None,
-    spec: AuditSpec,
-    cache: Path | None,
-    device: torch.device,
-    progress: Callable[[str], None],
-) -> AuditContext:
-    """The inputs with the sample labels read and, where a metric asks for it, the labeler trained."""
-    known = [] if inputs.labeler is None else [name for name, n in inputs.labeler.counts().items() if n]
-    class_names = tuple(dict.fromkeys([*inputs.training.classes, *known]))
-    reserved = {bias.OTHER, bias.UNSURE} & set(class_names)
-    if reserved:
-        raise LeadlineError(f"no class may be named {reserved.pop()!r}, the audit says that itself: rename the class")
-    found, origin = _labels(labels, inputs, class_names)
-    missing = _missing(inputs, known, found is not None)
-    wanted = {need for name in spec.metrics for need in METRICS[name].needs | METRICS[name].uses}
-    wanted -= {"labels"} if found is not None else set()
-    trained: Labeler | None = None
-    if inputs.labeler is not None and wanted - missing.keys():
-        trained = train_labeler(
-            inputs.labeler,
-            confidence=spec.confidence,
-            epochs=spec.labeler_epochs,
-            seed=spec.seed,
-            cache=cache,
-            device=device,
-            progress=progress,
-        )
-    sets = {"samples": inputs.samples, "training": inputs.training, "held_out": inputs.held_out}
-    fingerprints = {name: images.fingerprint() for name, images in sets.items() if images is not None}
-    return AuditContext(
-        samples=inputs.samples,
-        training=inputs.training,
-        held_out=inputs.held_out,
-        spec=spec,
-        class_names=class_names,
-        labels=found,
-        labels_origin=origin,
-        labeler=trained,
-        missing=missing,
-        fingerprints=fingerprints if trained is None else {**fingerprints, "labeler": trained.fingerprint},
-        device=device,
-        cache=cache,
-        progress=progress,
-    )
-
-
-def _labels(
-    labels: str | Path | Sequence[str] | None, inputs: _Inputs, class_names: tuple[str, ...]
-) -> tuple[Int[np.ndarray, " n"] | None, str]:
-    """Labels that need no labeler, if there are any, and where labels come from, in words."""
-    samples = inputs.samples
-    if inputs.training.labels is None:
-        return None, "none: the training data has no classes"
-    if labels is not None:
-        origin = f"the file {Path(labels).name}" if isinstance(labels, str | Path) else "given by hand"
-        return given_labels(labels, samples, class_names), origin
-    if samples.labels is None:
-        return None, "the labeler"
-    names = [samples.classes[label] for label in samples.labels]
-    strange = sorted(set(names) - set(class_names))
-    if strange:
-        return (
-            None,
-            f"the labeler (the samples' own labels, such as {strange[0]!r}, are no classes of the training data)",
-        )
-    return given_labels(names, samples, class_names), "the samples' own"
-
-
-def _missing(inputs: _Inputs, known: Sequence[str], labels_given: bool) -> dict[Need, str]:
-    """What a metric may need and cannot be had -> why, and how to get it."""
-    missing: dict[Need, str] = {}
-    if inputs.labeler is None:
-        missing["features"] = f"no labeler: {LABELED_DATA}"
-    elif len(known) < 2:
-        dropped = ", ".join(f"{n} in {name.replace('_', '-')}" for name, n in inputs.dropped.items() if n)
-        missing["features"] = (
-            f"the labeler needs labelled images of two classes or more; {inputs.labeler.name!r} leaves "
-            f"{len(inputs.labeler)} images of {len(known)} classes"
-            + (f" after those that are elsewhere too ({dropped})" if dropped else "")
-            + f": {LABELED_DATA}"
-        )
-    if inputs.training.labels is None:
-        missing["labels"] = (
-            "the training data has no labels, so its shares are not known: name the column with the classes (--groups)"
-        )
-        return missing
-    if labels_given:
-        return missing
-    wanted = [name for name, n in inputs.training.counts().items() if n]
-    unknown = [name for name in wanted if name not in known]
-    if "features" in missing:
-        missing["labels"] = missing["features"] + ", or the samples' labels (--labels FILE)"
-    elif unknown:
-        missing["labels"] = (
-            f"the labeler has no images of the training data's class {unknown[0]!r} (it knows {', '.join(known)}): "
-            f"{LABELED_DATA} of every class, or the samples' labels (--labels FILE)"
-        )
-    return missing
-
-
 def _carry_out(metric: Metric, context: AuditContext) -> Iterator[Finding]:
     """A metric's findings; where it cannot be made, each of its measurements with the reason."""
     made: set[str] = set()
@@ -242,7 +116,7 @@ def _carry_out(metric: Metric, context: AuditContext) -> Iterator[Finding]:
             yield Measurement.not_measurable(name, str(error))
 
 
-def _settings(inputs: _Inputs, context: AuditContext) -> dict[str, Any]:
+def _settings(inputs: Inputs, context: AuditContext) -> dict[str, Any]:
     """All that decided the numbers."""
     sets = {
         "samples": inputs.samples,
@@ -262,12 +136,8 @@ def _settings(inputs: _Inputs, context: AuditContext) -> dict[str, Any]:
         "labels": context.labels_origin,
         "labeler": {
             "left_out": inputs.dropped,
-            **({} if labeler is None else {"networks": len(labeler.networks), "temperature": labeler.temperature}),
+            **({} if labeler is None else {"description": labeler.description}),
         },
+        "encoders": {encoder.name: encoder.description for encoder in context.encoders},
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    """The given device, else CUDA where there is one, else the CPU."""
-    return torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")

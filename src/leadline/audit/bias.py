@@ -8,7 +8,7 @@ import numpy as np
 
 from leadline.audit.context import METRICS, AuditContext, Finding, Metric
 from leadline.audit.intervals import Interval, joint_level, simultaneous, wilson
-from leadline.audit.labeler import UNCLASSIFIED
+from leadline.audit.judged import UNCLASSIFIED
 from leadline.errors import LeadlineError
 from leadline.records import Measurement, Table
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,41 +18,50 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize_scalar
 
-from leadline.audit.intervals import wilson
+from leadline.audit.encoders.weights import fingerprint_of
+from leadline.audit.judged import AttributeLabeler
 from leadline.audit.network import Network, build, train
 from leadline.errors import LeadlineError
 from leadline.files import atomic_folder
-from leadline.records import ImageSet, Measurement, Table
+from leadline.records import ImageSet, scaled
 from leadline.rng import numpy_generator_for
 
-UNCLASSIFIED = -1
 NUM_FOLDS = 5
 LARGE = 4000
 """From this many images on one network is trained on four fifths; below, five networks cross-fit."""
-FEW = 20
 METHOD_VERSION = 1
 """Raised when training changes, so that no labeler of an older method is taken from the cache."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Labeler:
+class Labeler(AttributeLabeler):
     """Networks that vote on the class of an image, with what they made of images they had not seen.
 
-    classes: what the labels index; confidence: the least calibrated probability that counts as sure.
-    shape: (channels, height, width) that it reads. held_out_labels [n], held_out_probabilities [n, classes]: the
-    true class, and the calibrated probabilities by a network that was not trained on the image.
+    temperature: divides the logits. held_out_probabilities: the calibrated ones, by a network that was not trained on
+    the image.
     """
 
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
     networks: tuple[Network, ...]
     temperature: float
-    confidence: float
     held_out_labels: Int[np.ndarray, " n"]
     held_out_probabilities: Float[np.ndarray, "n classes"]
-    images_per_class: dict[str, int]
-    fingerprint: str
-    name: str = "labeler"
+    judged_on: str = "Images that the labeler was not trained on"
+    doubt = "its calibrated probability"
+    batch_size = 64
+
+    @property
+    def description(self) -> str:
+        """Network, what it was trained on and what it is given, in one sentence."""
+        channels, height, width = self.shape
+        counts = ", ".join(f"{name} {n:,}" for name, n in self.images_per_class.items())
+        return (
+            f"{len(self.networks)} small convolutional networks of our own, trained on labelled images ({counts}), "
+            f"which read {'grey' if channels == 1 else 'RGB'} images of {width}×{height} px in [-1, 1]"
+        )
+
+    def details(self) -> dict[str, Any]:
+        """How many networks vote, and their temperature."""
+        return {"networks": len(self.networks), "temperature": self.temperature}
 
     @property
     def outputs(self) -> Mapping[str, int]:
@@ -64,8 +74,7 @@ class Labeler:
         features: what each network's last layer sees, brought to length 1, all networks side by side, the whole to
         length 1 again: every network weighs the same, and the squared distance of two images is 2 - 2 cos.
         """
-        if images.shape[1:] != self.shape:
-            raise LeadlineError(f"the labeler reads images of shape {self.shape}, not {images.shape[1:]}")
+        self._check(images)
         device = next(self.networks[0].parameters()).device
         batch = torch.from_numpy(np.array(images, dtype=np.float32)).to(device)
         features, probabilities = [], []
@@ -88,54 +97,6 @@ class Labeler:
     def features(self, images: Float[np.ndarray, "n c h w"], batch_size: int = 256) -> Float[np.ndarray, "n d"]:
         """float images in [-1, 1] -> features of length 1, as `encode`."""
         return self._in_batches("features", images, batch_size)
-
-    def decide(self, probabilities: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
-        """The most likely class, or UNCLASSIFIED where its probability is below `confidence`."""
-        sure = probabilities.max(1, initial=0) >= self.confidence
-        return np.where(sure, probabilities.argmax(1), UNCLASSIFIED)
-
-    def accuracy(self, level: float) -> Measurement:
-        """Share of held-out images whose most likely class is the true one, unsure ones included."""
-        right = int((self.held_out_probabilities.argmax(1) == self.held_out_labels).sum())
-        n = len(self.held_out_labels)
-        lower, upper = wilson(right, n, level)
-        return Measurement(
-            name="labeler_accuracy",
-            value=right / n,
-            lower=lower,
-            upper=upper,
-            level=level,
-            method="Wilson",
-            n=n,
-            unit="share of held-out labelled images",
-            direction="larger: the labels can be trusted more",
-            params={"networks": len(self.networks), "temperature": self.temperature},
-            computed_from={"labeler": self.fingerprint},
-        )
-
-    def confusion(self) -> Table:
-        """Held-out images by true class (rows) and by label, with those it was not sure of in the last column."""
-        labels = self.decide(self.held_out_probabilities)
-        rows = []
-        for index, name in enumerate(self.classes):
-            given = labels[self.held_out_labels == index]
-            counts = np.bincount(given[given != UNCLASSIFIED], minlength=len(self.classes))
-            rows.append((name, *counts.tolist(), int((given == UNCLASSIFIED).sum())))
-        note = (
-            f"Images that the labeler was not trained on. Unclassified: its calibrated probability of every class is "
-            f"below {self.confidence:g}."
-        )
-        few = {name: n for name, n in self.images_per_class.items() if n < FEW}
-        if few:
-            listed = ", ".join(f"{name}: {n}" for name, n in few.items())
-            note += f" Too few images to learn or judge these classes by (fewer than {FEW}): {listed}."
-        return Table(
-            name="labeler_confusion",
-            title="What the labeler makes of labelled images it has not seen",
-            columns=("true class", *self.classes, "unclassified"),
-            rows=tuple(rows),
-            note=note,
-        )
 
     def _in_batches(self, output: str, images: Float[np.ndarray, "n c h w"], batch_size: int) -> np.ndarray:
         starts = range(0, len(images), batch_size)
@@ -175,14 +136,12 @@ def train_labeler(
         progress("labeler: taken from the cache")
         return known
     progress(f"labeler: training on {len(images):,} images of {len(images.classes)} classes")
-    pixels, labels = torch.from_numpy(images.images()), torch.from_numpy(images.labels)
+    labels = torch.from_numpy(images.labels)
 
     def fit(index: int) -> Network:
-        chosen = torch.from_numpy(np.flatnonzero(folds != index))
         return train(
-            pixels[chosen],
-            labels[chosen],
-            len(images.classes),
+            images,
+            np.flatnonzero(folds != index),
             epochs=epochs,
             seed=seed,
             index=index,
@@ -199,7 +158,8 @@ def train_labeler(
     with torch.inference_mode(), one_thread():
         for index, network in enumerate(networks):
             for chosen in torch.split(torch.from_numpy(np.flatnonzero(folds == index)), 1024):
-                logits[chosen] = network(pixels[chosen].to(device))[0].cpu()
+                batch = torch.from_numpy(scaled(images.pixels[chosen.numpy()]))
+                logits[chosen] = network(batch.to(device))[0].cpu()
     unseen = torch.from_numpy(np.flatnonzero(folds < len(judged)))
     temperature = fit_temperature(logits[unseen], labels[unseen])
     labeler = Labeler(
@@ -214,7 +174,11 @@ def train_labeler(
         fingerprint=_fingerprint(networks, temperature),
     )
     if folder is not None:
-        save_labeler(labeler, folder)
+        try:
+            save_labeler(labeler, folder)
+        # safetensors has its own error for a disk that is full.
+        except (OSError, SafetensorError) as error:
+            warnings.warn(f"the labeler could not be kept for the next audit, this one goes on: {error}", stacklevel=2)
     return labeler
 
 
@@ -340,9 +304,7 @@ def _hashes(images: ImageSet) -> Iterator[bytes]:
 
 
 def _fingerprint(networks: Sequence[Network], temperature: float) -> str:
-    digest = hashlib.sha256(f"{METHOD_VERSION}/{temperature!r}".encode())
-    for network in networks:
-        for name, value in network.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    tensors = {
+        f"{i}.{name}": value for i, network in enumerate(networks) for name, value in network.state_dict().items()
+    }
+    return fingerprint_of({"version": METHOD_VERSION, "temperature": temperature}, tensors)

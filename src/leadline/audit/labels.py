@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from leadline.audit.labeler import UNCLASSIFIED
+from leadline.audit.judged import UNCLASSIFIED
 from leadline.errors import LeadlineError, did_you_mean
 from leadline.records import ImageSet
 

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import nn
 from torch.nn import functional
 
+from leadline.errors import LeadlineError
+from leadline.records import ImageSet, scaled
 from leadline.rng import generator_for
 
 LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 128, 16, 20
@@ -53,9 +56,8 @@ def build(channels: int, size: int, num_classes: int) -> Network:
 
 
 def train(
-    images: Float[torch.Tensor, "n c h w"],
-    labels: Int[torch.Tensor, " n"],
-    num_classes: int,
+    images: ImageSet,
+    rows: Int[np.ndarray, " n"],
     *,
     epochs: int,
     seed: int,
@@ -65,23 +67,28 @@ def train(
 ) -> Network:
     """A network trained with AdamW, a warm-up and a cosine; the loss gives every class the same total weight.
 
-    images in [-1, 1], each shifted by up to an eighth of its size in every epoch. What it draws depends on
-    (seed, index) alone.
+    images with labels, of which those at `rows` are learned, each shifted by up to an eighth of its size in every
+    epoch; they are read batch by batch, so that they may be a memory map. What it draws depends on (seed, index)
+    alone.
     """
+    if images.labels is None:
+        raise LeadlineError(f"{images.name}: a labeler is trained on images with labels")
+    num_classes, labels = len(images.classes), torch.from_numpy(images.labels[rows])
     generator = generator_for(seed, "labeler", index)
-    network = build(images.shape[1], max(images.shape[2:]), num_classes)
+    network = build(images.shape[0], max(images.shape[1:]), num_classes)
     _initialize(network, generator)
     network.to(device).train()
     counts = torch.bincount(labels, minlength=num_classes)
     weights = (len(labels) / (counts.clamp(min=1) * (counts > 0).sum())).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(images) // STEPS_PER_EPOCH))
-    steps_per_epoch = math.ceil(len(images) / batch_size)
+    batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(rows) // STEPS_PER_EPOCH))
+    steps_per_epoch = math.ceil(len(rows) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(epochs * steps_per_epoch))
     for epoch in range(epochs):
-        order = torch.randperm(len(images), generator=generator)
+        order = torch.randperm(len(rows), generator=generator)
         for chosen in order.chunk(steps_per_epoch):
-            batch = shifted(images[chosen], max(1, max(images.shape[2:]) // 8), generator)
+            batch = torch.from_numpy(scaled(images.pixels[rows[chosen.numpy()]]))
+            batch = shifted(batch, max(1, max(images.shape[1:]) // 8), generator)
             logits, _ = network(batch.to(device))
             target = labels[chosen].to(device)
             loss = (weights[target] * functional.cross_entropy(logits, target, reduction="none")).mean()

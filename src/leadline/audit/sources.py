@@ -8,12 +8,20 @@ import numpy as np
 import torch
 
 from leadline.errors import LeadlineError
+from leadline.progress import ProgressCallback, silent
 from leadline.records import ImageSet, Splits
 
 Images = ImageSet | np.ndarray | torch.Tensor | str | Path
 
 
-def image_set(given: Images, name: str, *, like: ImageSet | None = None, groups: str | None = None) -> ImageSet:
+def image_set(
+    given: Images,
+    name: str,
+    *,
+    like: ImageSet | None = None,
+    groups: str | None = None,
+    progress: ProgressCallback = silent,
+) -> ImageSet:
     """Any form of images as a checked ImageSet.
 
     given: an ImageSet; uint8 or float [n, c, h, w] (floats in [-1, 1]), an array or tensor; a folder, Parquet file
@@ -24,7 +32,8 @@ def image_set(given: Images, name: str, *, like: ImageSet | None = None, groups:
     if isinstance(given, str | Path):
         from leadline.data import load_images
 
-        images = load_images(str(given), like, **({} if groups is None else {"groups": groups}))
+        fields: dict[str, Any] = {} if groups is None else {"groups": groups}
+        images = load_images(str(given), like, progress=progress, **fields)
     elif isinstance(given, ImageSet):
         images = given
     else:
@@ -39,7 +48,9 @@ def image_set(given: Images, name: str, *, like: ImageSet | None = None, groups:
     return images
 
 
-def reference_splits(given: Images | Splits, groups: str | None, like: ImageSet | None) -> Splits:
+def reference_splits(
+    given: Images | Splits, groups: str | None, like: ImageSet | None, progress: ProgressCallback = silent
+) -> Splits:
     """The training data, with held-out and labeler images where they come along."""
     if groups is not None and not isinstance(given, str | Path):
         raise LeadlineError(
@@ -48,7 +59,7 @@ def reference_splits(given: Images | Splits, groups: str | None, like: ImageSet 
         )
     if isinstance(given, Splits):
         return replace(given, train=image_set(given.train, "reference images", like=like))
-    return Splits(train=image_set(given, "reference images", like=like, groups=groups))
+    return Splits(train=image_set(given, "reference images", like=like, groups=groups, progress=progress))
 
 
 def to_pixels(images: "np.ndarray | torch.Tensor", name: str) -> np.ndarray:
