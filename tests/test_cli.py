@@ -10,11 +10,23 @@ from pathlib import Path
 import pytest
 
 from leadline import cli
+from leadline.audit import METRICS
 from leadline.cli import main
+from leadline.comparison import compare
+from leadline.errors import LeadlineError
+from leadline.gate import check
+from leadline.judging import MEASURED_BESIDE, read_conditions, read_earlier
+from leadline.options import audit_changes
 from leadline.presets import preset
+from leadline.recipe import AuditSpec, Recipe, with_overrides
+from leadline.runs import Run
 
 TINY = ["train.steps=2", "train.batch_size=4", "sample.num_images=4", "sample.steps=2", "audit.labeler_epochs=1"]
 SET = [word for change in TINY for word in ("--set", change)]
+
+
+def forbidden(*_, **__):
+    raise AssertionError("nothing was to be done")
 
 
 def say(capsys, *words):
@@ -75,6 +87,17 @@ def test_presets_are_listed_shown_and_copied(capsys, tmp_path):
         (["audit", ".", "--train", "digits", "--set", "train.steps=3"], "reads the parts audit, data or sample only"),
         (["sample", ".", "--out", "x"], "has no model_index.json"),
         (["report", "."], "is no run folder: it has no run.json"),
+        (["run", "digits69", "--fail-if", "shar > 1"], "no measurement is called 'shar': did you mean 'share'"),
+        (["run", "digits69", "--compare", "absent"], "absent is no run folder"),
+        (["sweep", "digits69", "--fail-if", "share > 1%"], "'1%' is no finite number"),
+        (["audit", ".", "--train", "digits", "--fail-if", "share"], "--fail-if takes NAME"),
+        (
+            ["audit", ".", "--train", "digits", "--metrics", "bias", "--fail-if", "precision < 1"],
+            "of the metric fidelity",
+        ),
+        (["audit", ".", "--fail-if", "share > 1"], "is no run: say what the model was trained on with --train DATA"),
+        (["audit", ".", "--out", "x"], "--out need --train DATA beside it"),
+        (["audit", ".", "--train", "digits", "--prompt", "x"], "--prompt takes CLASS=TEXT"),
     ],
 )
 def test_bad_input_exits_with_2_and_one_message(capsys, monkeypatch, tmp_path, words, message):
@@ -88,14 +111,87 @@ def test_bad_input_exits_with_2_and_one_message(capsys, monkeypatch, tmp_path, w
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_says_how_to_go_on(capsys):
-    def interrupted(**_):
+def test_a_network_that_is_not_there_is_told_before_training(capsys, tmp_path):
+    words = ("run", "digits69-debug", "--encoder", "inceptoin", "--out", str(tmp_path / "runs"))
+    code, out, err = say(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "leadline: error: unknown encoder 'inceptoin': did you mean 'inception'?"
+    assert "training" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("leadline.presets.preset_names", interrupted)
+    code, _, err = say(capsys, "presets", "ls")
+    assert code == 130
+    assert err == "\nleadline: stopped; the same command goes on from here\n"
     with pytest.raises(SystemExit) as ended:
         main([], application=interrupted)
     assert ended.value.code == 130
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["run"], ["sweep"], ["audit"]])
+def test_the_help_says_what_the_exit_codes_mean(capsys, words):
+    _, out, _ = say(capsys, *words, "--help")
+    told = " ".join(out.split())
+    assert "0 done; 1 a fault in leadline" in told
+    assert "3 done, but a condition of --fail-if holds or could not be checked; 130 interrupted." in told
+
+
+def test_the_audits_flags_are_changes_of_its_spec():
+    changes = audit_changes(
+        ["audit.level=0.9"],
+        metrics="bias,fidelity",
+        encoders=["inception:/w/x.pth", "sscd"],
+        flips=True,
+        labeler_model="clip:/w/clip",
+        prompts=["male=a photo of a man", "female=a=b, c"],
+    )
+    spec = with_overrides(Recipe(), changes).audit
+    assert spec.level == 0.9
+    assert spec.metrics == ("bias", "fidelity")
+    assert spec.encoders == ("labeler", "inception:/w/x.pth", "sscd")
+    assert spec.flips is True
+    assert spec.labeler_model == "clip:/w/clip"
+    assert spec.prompts == ("male=a photo of a man", "female=a=b, c")
+    assert audit_changes(None) == []
+    named = with_overrides(Recipe(), audit_changes([], encoders=["sscd", "labeler"])).audit
+    assert named.encoders == ("sscd", "labeler")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"encoders": ["sscd"], "overrides": ["audit.encoders=clip"]}, "--encoder and --set audit.encoders both say"),
+        ({"metrics": "bias", "overrides": ["audit.metrics=bias"]}, "--metrics and --set audit.metrics both say"),
+        ({"flips": True, "overrides": ["audit.flips=false"]}, "--flips and --set audit.flips both say"),
+        (
+            {"prompts": ["male"], "labeler_model": "clip"},
+            r"--prompt takes CLASS=TEXT \('male=a photo of a man'\), not 'male'",
+        ),
+        ({"prompts": ["=a man"], "labeler_model": "clip"}, "--prompt takes CLASS=TEXT"),
+        ({"prompts": ["male=a man"]}, r"--prompt needs --labeler-model clip\[:FOLDER\] beside it"),
+    ],
+)
+def test_flags_that_contradict_or_lack_each_other_are_refused(flags, message):
+    with pytest.raises(LeadlineError, match=message):
+        audit_changes(flags.pop("overrides", []), **flags)
+
+
+def test_conditions_name_what_an_audit_can_report_and_will():
+    known = {name for metric in METRICS.values() for name in metric.reports}
+    for name in sorted(known | set(MEASURED_BESIDE)):
+        assert read_conditions([f"{name}.lower > 0.1"])[0].name == name
+    assert read_conditions(None) == ()
+    with pytest.raises(LeadlineError, match=r"share is of the metric bias, which is not measured \(audit.metrics: div"):
+        read_conditions(["share > 0.5"], AuditSpec(metrics="diversity"))
+    with pytest.raises(LeadlineError, match="mean_pairwise_lpips is of the metric diversity, which is not measured"):
+        read_conditions(["mean_pairwise_lpips > 0.5"], AuditSpec(metrics="bias"))
+    assert read_conditions(["labeler_accuracy.lower < 0.9"], AuditSpec(metrics="bias"))
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +225,78 @@ def test_started_again_it_says_that_it_is_complete(finished, capsys):
     assert code == 0
     assert err.count("complete already, nothing to do") == 2
     assert out.splitlines()[-1].endswith("digits69-debug-report.html")
+
+
+def test_a_gate_on_a_finished_run_measures_nothing_and_exits_with_3(finished, capsys, monkeypatch):
+    folder, _ = finished
+    run = next(folder.glob("digits69-debug-*-s0"))
+    monkeypatch.setattr("leadline.experiment.load", forbidden)
+    code, out, err = say(
+        capsys, "audit", str(run), "--fail-if", "nearest_distance[k=1] > 0", "--fail-if", "share[group=9].value > 2",
+        "--fail-if", "share[group=eight] > 2",
+    )  # fmt: skip
+    assert code == 3
+    failed = err.splitlines()
+    assert len(failed) == 2
+    assert failed[0].startswith(f"leadline: {Run.open(run).title}: gate failed: nearest_distance[k=1] > 0: nearest_")
+    assert "95% interval" in failed[0]
+    assert "could not be checked: no share of the audit is chosen by this (it has group = 6, 9" in failed[1]
+    assert "gate passed: share[group=9].value > 2: does not hold, share [9" in out
+    page = Path(out.splitlines()[-1])
+    assert page == run / "report.html"
+    assert "The gate failed" in page.read_text()
+    assert [v.status for v in Run.open(run).gate()] == ["failed", "passed", "unchecked"]
+    code, out, err = say(capsys, "audit", str(run), "--fail-if", "share[group=9].value > 2")
+    assert (code, err) == (0, "")
+    assert "The gate failed" not in page.read_text()
+
+
+def test_a_run_is_gated_in_a_process_of_its_own(finished):
+    folder, _ = finished
+    words = [sys.executable, "-m", "leadline", "run", "digits69-debug", "--out", str(folder), *SET]
+    done = subprocess.run([*words, "--fail-if", "share[group=9] >= 0"], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "gate failed: share[group=9] >= 0: share [9" in done.stderr
+    assert done.stdout.splitlines()[-1].endswith("report.html")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_comparison_is_printed_kept_and_drawn(finished, capsys, monkeypatch):
+    folder, _ = finished
+    old, new = sorted(folder.glob("digits69-debug-*-s0"), key=lambda run: Run.open(run).recipe.model.blocks)
+    monkeypatch.setattr("leadline.experiment.load", forbidden)
+    code, out, _ = say(capsys, "audit", str(new), "--compare", str(old / "audit.json"))
+    assert code == 0
+    assert f"differ from digits69-debug, 2 blocks ({old.name}) by more than the interval" in out
+    assert ["measurement", "before", "now", "difference"] in [line.split() for line in out.splitlines()]
+    assert "more in the report" in out
+    kept = Run.open(new).comparison()
+    assert kept.headline in out
+    assert kept.unchanged > 0  # held-out images and training shares are those of both
+    assert not {change.new.params.get("set") for change in kept.tested} & {"held_out", "training"}
+    assert "Not the same training data" not in "".join(kept.notes)
+    assert "before → now" in (new / "report.html").read_text()
+    code, out, _ = say(capsys, "audit", str(old), "--compare", str(old))
+    assert "Both audits are of the same images" in out
+
+
+def test_a_new_audit_drops_what_was_said_of_the_old_one(finished, tmp_path):
+    folder, _ = finished
+    run = Run.create(tmp_path / "copy", title="a copy")
+    run.save_audit(Run.open(next(folder.glob("digits69-debug-*-s0"))).audit())
+    run.save_gate(check(run.audit(), read_conditions(["share[group=9] >= 0"])))
+    run.save_comparison(compare(run.audit(), run.audit()))
+    assert run.gate()
+    assert run.comparison() is not None
+    run.save_audit(run.audit())
+    assert run.gate() == ()
+    assert run.comparison() is None
+
+
+def test_an_audit_that_is_not_there_cannot_be_compared_with(tmp_path):
+    run = Run.create(tmp_path / "r", title="r")
+    with pytest.raises(LeadlineError, match=r"r has no finished audit \(its status is started\): audit it first"):
+        read_earlier(run.folder)
 
 
 def test_the_demo_is_the_digits_preset_at_2_and_4_blocks(monkeypatch):

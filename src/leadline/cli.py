@@ -1,8 +1,6 @@
-"""The command line: parse, call one verb, print the path. Nothing heavy is imported before it is needed.
+"""The command line: parse, call one verb, print the path. Nothing heavy is imported before it is needed."""
 
-Exit codes: 0 done; 1 a fault in leadline; 2 bad input (the message says what to change); 130 interrupted.
-"""
-
+import errno
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,14 +9,53 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leadline.options import (
+    EXIT_CODES,
+    AllowTorchscript,
+    AuditOut,
+    Compare,
+    Download,
+    Encoders,
+    FailIf,
+    Flips,
+    Groups,
+    HeldOut,
+    Images,
+    LabelerData,
+    LabelerModel,
+    Labels,
+    Metrics,
+    Out,
+    Prompts,
+    RecipeName,
+    Set,
+    Training,
+    audit_changes,
+    check_overrides,
+    data_spec,
+    find_recipe,
+    numbers,
+    refuse,
+)
+
 if TYPE_CHECKING:
+    from leadline.experiment import Permitted
+    from leadline.gate import Condition
+    from leadline.judging import Earlier
     from leadline.progress import ConsoleProgress
-    from leadline.recipe import DataSpec, Recipe
+    from leadline.recipe import Recipe
     from leadline.runs import Run
+
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EEXIST, errno.ENOTDIR}
+"""What the system says when a file may not be read or written, which the person can change."""
+GATE_FAILED = 3
+INTERRUPTED = 130
+STOPPED = "\nleadline: stopped; the same command goes on from here\n"
 
 app = typer.Typer(
     name="leadline",
     help="Measures where a diffusion model stands between memorizing its training data and amplifying its bias.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,9 +64,6 @@ app = typer.Typer(
 presets_app = typer.Typer(help="Recipes that come with leadline.", no_args_is_help=True)
 app.add_typer(presets_app, name="presets")
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the run folders.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field: train.steps=4000.")]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a preset, or a recipe's JSON file.")]
 RUNS = Path("runs")
 
 
@@ -45,37 +79,56 @@ def demo(out: Out = RUNS) -> None:
     run_sweep(preset("digits69"), [2, 4], [0], out)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def run(
     recipe: RecipeName,
     overrides: Set = None,
+    encoders: Encoders = None,
+    download: Download = False,
+    allow_torchscript: AllowTorchscript = False,
+    fail_if: FailIf = None,
+    compare: Compare = None,
     out: Out = RUNS,
 ) -> None:
     """Train, sample, audit and report one recipe.
 
     Started again, it goes on where it was, or says that it is complete.
     """
-    wanted = find_recipe(recipe, overrides)
+    changes = audit_changes(overrides, encoders=encoders)
+    wanted = find_recipe(recipe, changes)
     from leadline.experiment import run as run_recipe
+    from leadline.judging import read_conditions, read_earlier
 
+    conditions, last = read_conditions(fail_if, wanted.audit), read_earlier(compare)
     with console() as progress:
-        found = run_recipe(wanted, out, overrides=overrides or [], progress=progress)
-    finish([found], found.report_file)
+        networks: Permitted = {"download": download, "allow_torchscript": allow_torchscript}
+        found = run_recipe(wanted, out, overrides=changes, progress=progress, **networks)
+    finish([found], found.report_file, conditions, last)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def sweep(
     recipe: RecipeName,
     blocks: Annotated[str, typer.Option(help="Depths, separated by commas.")] = "2,3,4",
     seeds: Annotated[str, typer.Option(help="Training seeds, separated by commas: several runs per depth.")] = "0",
     overrides: Set = None,
+    encoders: Encoders = None,
+    download: Download = False,
+    allow_torchscript: AllowTorchscript = False,
+    fail_if: FailIf = None,
     out: Out = RUNS,
 ) -> None:
     """Run a recipe at several depths and training seeds.
 
     One report over all, depth on the x axis.
     """
-    run_sweep(find_recipe(recipe, overrides), numbers("--blocks", blocks), numbers("--seeds", seeds), out, overrides)
+    changes = audit_changes(overrides, encoders=encoders)
+    wanted = find_recipe(recipe, changes)
+    from leadline.judging import read_conditions
+
+    conditions = read_conditions(fail_if, wanted.audit)
+    networks: Permitted = {"download": download, "allow_torchscript": allow_torchscript}
+    run_sweep(wanted, numbers("--blocks", blocks), numbers("--seeds", seeds), out, changes, conditions, networks)
 
 
 @app.command()
@@ -112,60 +165,62 @@ def sample(
     print(out)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def audit(
-    samples: Annotated[
-        Path, typer.Argument(help="A run, a folder of images, Parquet, or a diffusers pipeline folder.")
-    ],
-    training: Annotated[
-        str | None, typer.Option("--train", metavar="DATA", help="Training data: digits, mnist:PATH, a path, hf:NAME.")
-    ] = None,
-    groups: Annotated[
-        str | None, typer.Option(help="Column with the classes, an attribute, or a product: Blond_Hair*Male.")
-    ] = None,
-    held_out: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Real images that the model was not trained on.")
-    ] = None,
-    labeler: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Labelled images, not of the training data, for the labeler.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labels of the samples: a CSV or JSON, instead of a labeler.")
-    ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Which metrics, separated by commas.")] = None,
+    samples: Images,
+    training: Training = None,
+    groups: Groups = None,
+    held_out: HeldOut = None,
+    labeler: LabelerData = None,
+    labels: Labels = None,
+    labeler_model: LabelerModel = None,
+    prompts: Prompts = None,
+    metrics: Metrics = None,
+    encoders: Encoders = None,
+    download: Download = False,
+    allow_torchscript: AllowTorchscript = False,
+    flips: Flips = False,
+    fail_if: FailIf = None,
+    compare: Compare = None,
     overrides: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the audit; default: runs/audit-NAME, or the run.")] = None,
+    out: AuditOut = None,
 ) -> None:
     """Measure images against the training data.
 
-    Bias, memorization, diversity, and the report. Options by --set: audit.level=0.99, data.classes=6,9 and so on.
+    Bias, memorization, diversity, fidelity, and the report. Of a finished audit, --fail-if and --compare measure
+    nothing again. Options by --set: audit.level=0.99, data.classes=6,9 and so on.
     """
     from leadline.recipe import Recipe, with_overrides
 
     check_overrides(overrides, "audit" if training is None else "audit, data or sample")
-    changes = [*(overrides or []), *([f"audit.metrics={metrics}"] if metrics else [])]
-    foreign = {"--groups": groups, "--held-out": held_out, "--labeler": labeler, "--labels": labels}
+    changes = audit_changes(
+        overrides, metrics=metrics, encoders=encoders, flips=flips, labeler_model=labeler_model, prompts=prompts
+    )
+    networks: Permitted = {"download": download, "allow_torchscript": allow_torchscript}
+    foreign = {"--groups": groups, "--held-out": held_out, "--labeler": labeler, "--labels": labels, "--out": out}
     if training is None:
         refuse([name for name, value in foreign.items() if value is not None], "--train DATA")
-    from leadline.experiment import audit_images, audit_run
+        audit_of_run(samples, changes, fail_if, compare, networks)
+        return
+    whole = with_overrides(Recipe(data=data_spec(training, groups)), changes)
+    from leadline.experiment import audit_images
+    from leadline.judging import read_conditions, read_earlier
 
+    conditions, last = read_conditions(fail_if, whole.audit), read_earlier(compare)
     with console() as progress:
-        if training is None:
-            found = audit_run(samples, changes, progress)
-        else:
-            whole = with_overrides(Recipe(data=data_spec(training, groups)), changes)
-            found = audit_images(
-                samples,
-                out or RUNS / f"audit-{samples.resolve().name}",
-                train=whole.data,
-                held_out=held_out,
-                labeler=labeler,
-                labels=labels,
-                spec=whole.audit,
-                sample=whole.sample,
-                progress=progress,
-            )
-    finish([found], found.report_file)
+        found = audit_images(
+            samples,
+            out or RUNS / f"audit-{samples.resolve().name}",
+            train=whole.data,
+            held_out=held_out,
+            labeler=labeler,
+            labels=labels,
+            spec=whole.audit,
+            sample=whole.sample,
+            progress=progress,
+            **networks,
+        )
+    finish([found], found.report_file, conditions, last)
 
 
 @app.command()
@@ -210,83 +265,65 @@ def presets_cp(name: str, file: Path) -> None:
 
 
 def run_sweep(
-    recipe: "Recipe", blocks: Sequence[int], seeds: Sequence[int], out: Path, overrides: list[str] | None = None
+    recipe: "Recipe",
+    blocks: Sequence[int],
+    seeds: Sequence[int],
+    out: Path,
+    overrides: Sequence[str] = (),
+    conditions: "Sequence[Condition]" = (),
+    networks: "Permitted | None" = None,
 ) -> None:
     """Depths x training seeds, then one report over all; says so when there was nothing left to do."""
     from leadline.experiment import members, sweep
 
     recipes = members(recipe, blocks, seeds)
     with console() as progress:
-        found = sweep(recipes, out, overrides=overrides or [], progress=progress)
-    finish(found, out / f"{recipe.name}-report.html")
+        found = sweep(recipes, out, overrides=overrides, progress=progress, **(networks or {}))
+    finish(found, out / f"{recipe.name}-report.html", conditions)
 
 
-def finish(runs: "Sequence[Run]", page: Path) -> None:
-    """Write the report, print the answer and, last, the page's path."""
+def audit_of_run(
+    folder: Path, changes: list[str], fail_if: list[str] | None, compare: Path | None, networks: "Permitted"
+) -> None:
+    """Audit a run against its own data; of a finished audit, only judge what it found."""
+    from leadline.experiment import audit_run, finished_audit, recipe_of
+    from leadline.judging import read_conditions, read_earlier
+
+    found = None if changes or not (fail_if or compare) else finished_audit(folder)
+    spec = None if found is not None else recipe_of(folder, changes).audit
+    conditions, last = read_conditions(fail_if, spec), read_earlier(compare)
+    if found is None:
+        with console() as progress:
+            found = audit_run(folder, changes, progress, **networks)
+    finish([found], found.report_file, conditions, last)
+
+
+def finish(
+    runs: "Sequence[Run]", page: Path, conditions: "Sequence[Condition]" = (), last: "Earlier | None" = None
+) -> None:
+    """Judge the runs, write the report, print the answer and, last, the page's path; exit with 3 if the gate failed."""
     import json
 
     from leadline.report import build
 
+    said: list[str] = []
+    failed: list[str] = []
+    if conditions or last is not None:
+        from leadline.judging import judge
+
+        for run in runs:
+            in_order, not_in_order = judge(run, conditions, last)
+            said += in_order
+            failed += not_in_order
     build(runs, page)
     for finding in json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["headlines"]:
         print(finding["headline"])
-    print(page)
-
-
-def find_recipe(name: str, overrides: list[str] | None) -> "Recipe":
-    """A preset by name, or a recipe from a JSON file, with the overrides applied."""
-    import json
-
-    from leadline.errors import LeadlineError
-    from leadline.presets import preset
-    from leadline.recipe import recipe_from_json, with_overrides
-
-    if name.endswith(".json"):
-        try:
-            content = json.loads(Path(name).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise LeadlineError(f"the recipe {name} cannot be read: {error}") from None
-        if not isinstance(content, dict):
-            raise LeadlineError(f"the recipe {name} is no JSON object: `leadline presets cp NAME FILE` makes one")
-        found = recipe_from_json(content)
-    else:
-        found = preset(name)
-    return with_overrides(found, overrides or [])
-
-
-def data_spec(source: str, groups: str | None) -> "DataSpec":
-    """The DataSpec of --train and --groups."""
-    from leadline.data import parse_source
-
-    spec = parse_source(source)
-    return spec if groups is None else spec.model_copy(update={"groups": groups})
-
-
-def numbers(flag: str, text: str) -> list[int]:
-    """2,3,4 as a list of numbers."""
-    from leadline.errors import LeadlineError
-
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise LeadlineError(f"{flag} takes numbers separated by commas (2,3,4), not {text!r}") from None
-
-
-def check_overrides(overrides: list[str] | None, parts: str) -> None:
-    """Refuse a --set that this command would not look at."""
-    from leadline.errors import LeadlineError
-
-    for override in overrides or []:
-        if override.partition(".")[0] not in parts.replace(",", "").split():
-            raise LeadlineError(f"--set {override}: this command reads the parts {parts} only")
-
-
-def refuse(flags: list[str], needed: str) -> None:
-    """Refuse flags that have no effect without another."""
-    from leadline.errors import LeadlineError
-
-    if flags:
-        raise LeadlineError(f"{', '.join(flags)} need {needed} beside it: without it the run's own data is used")
+    for text in (*said, page):
+        print(text)
+    for sentence in failed:
+        sys.stderr.write(f"leadline: {sentence}\n")
+    if failed:
+        raise typer.Exit(GATE_FAILED)
 
 
 def console() -> "ConsoleProgress":
@@ -307,9 +344,21 @@ def main(argv: Sequence[str] | None = None, application: Callable[..., object] =
 
     try:
         application(args=list(argv) if argv is not None else None, standalone_mode=True)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns Ctrl-C into this code, and says nothing
+            sys.stderr.write(STOPPED)
+        raise
     except LeadlineError as error:
         sys.stderr.write(f"leadline: error: {error}\n")
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        sys.stderr.write(
+            f"leadline: error: {error.filename or 'a file'}: {error.strerror}: see the permissions and the room there, "
+            "or choose another place (--out); what was complete is kept\n"
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("\nleadline: stopped; the same command goes on from here\n")
-        sys.exit(130)
+        sys.stderr.write(STOPPED)
+        sys.exit(INTERRUPTED)

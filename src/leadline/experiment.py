@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 
-from leadline.audit import METRICS, AuditFailed, measure
+from leadline.audit import METRICS, AuditFailed, measure, require_networks
 from leadline.data import load, load_images
 from leadline.data.shards import read_shards
 from leadline.errors import LeadlineError
@@ -25,6 +25,21 @@ from leadline.sampling import check, draw, drawn_as
 from leadline.training import device_name, train
 
 
+class Permitted(TypedDict, total=False):
+    """How the audit's networks may be had, as of `leadline.measure`: both False unless given."""
+
+    download: bool
+    allow_torchscript: bool
+
+
+class NotSaved(LeadlineError):
+    """An audit that was carried out and could not be written; `result` holds it, and the message lists it."""
+
+    def __init__(self, result: AuditResult, error: OSError) -> None:
+        super().__init__(f"the audit is done but could not be saved; what it measured:\n{result}\n{error}")
+        self.result = result
+
+
 def run(
     recipe: Recipe,
     root: Path,
@@ -32,6 +47,7 @@ def run(
     until: str = "audit",
     overrides: Sequence[str] = (),
     progress: ProgressCallback = silent,
+    **permitted: Unpack[Permitted],
 ) -> Run:
     """One experiment, in `root / recipe.folder_name()`, up to and with stage `until` (train, sample, audit).
 
@@ -43,10 +59,13 @@ def run(
             "several processes share the training only: `accelerate launch -m leadline train RECIPE`, then "
             "`leadline run RECIPE` goes on from the finished model"
         )
-    splits = load(recipe.data)
+    folder = root / recipe.folder_name()
+    finished = finished_audit(folder)
+    if until == "audit" and not (finished and same_audit(finished, recipe.audit)):
+        require_networks(recipe.audit, **permitted)
+    splits = load(recipe.data, progress)
     check_recipe(recipe, splits)
     main = is_main_process()
-    folder = root / recipe.folder_name()
     title = f"{recipe.name}, {model_title(recipe)}"
     result = Run.create(folder, title=title, recipe=recipe.model_dump(mode="json"), overrides=tuple(overrides))
     with result.lock() if main else nullcontext():
@@ -62,7 +81,7 @@ def run(
         sample_stage(result, recipe.sample, progress)
         if until == "sample":
             return result
-        audit_stage(result, recipe.audit, splits, root / ".cache", progress)
+        audit_stage(result, recipe.audit, splits, root / ".cache", progress, **permitted)
     return result
 
 
@@ -81,9 +100,14 @@ def members(recipe: Recipe, blocks: Sequence[int], seeds: Sequence[int]) -> list
 
 
 def sweep(
-    recipes: Sequence[Recipe], root: Path, *, overrides: Sequence[str] = (), progress: ProgressCallback = silent
+    recipes: Sequence[Recipe],
+    root: Path,
+    *,
+    overrides: Sequence[str] = (),
+    progress: ProgressCallback = silent,
+    **permitted: Unpack[Permitted],
 ) -> list[Run]:
-    """Several experiments one after the other, all checked before the first is started."""
+    """Several experiments one after the other, all checked before the first is started. Arguments as of `run`."""
     for recipe in recipes:
         check_recipe(recipe, load(recipe.data))
     results = []
@@ -92,7 +116,8 @@ def sweep(
         def numbered(stage: str, done: int, total: int, detail: str, number: int = number) -> None:
             progress(f"run {number} of {len(recipes)}, {stage}", done, total, detail)
 
-        results.append(run(recipe, root, overrides=overrides, progress=numbered))
+        done = run(recipe, root, overrides=overrides, progress=numbered, **permitted)
+        results.append(done)
     return results
 
 
@@ -173,21 +198,49 @@ def sample_model(source: Path, out: Path, spec: SampleSpec, progress: ProgressCa
     draw(load_pipeline(folder, default_device()), spec, out, progress=progress)
 
 
-def audit_run(folder: Path, overrides: Sequence[str], progress: ProgressCallback = silent) -> Run:
+def audit_run(
+    folder: Path, overrides: Sequence[str], progress: ProgressCallback = silent, **permitted: Unpack[Permitted]
+) -> Run:
     """Audit a run's samples against its own data, with the run's own audit spec but for `overrides`."""
+    return run(recipe_of(folder, overrides), folder.resolve().parent, progress=progress, **permitted)
+
+
+def recipe_of(folder: Path, overrides: Sequence[str]) -> Recipe:
+    """A run's own recipe but for `overrides`. Raises LeadlineError when there is none."""
     if not (folder / "run.json").exists():
         raise LeadlineError(f"{folder} is no run: say what the model was trained on with --train DATA (digits, a path)")
     recipe = Run.open(folder).recipe
     if recipe is None:
         raise LeadlineError(f"{folder} is itself an audit: give the images that it was made of, with --train DATA")
-    return run(with_overrides(recipe, list(overrides)), folder.resolve().parent, progress=progress)
+    return with_overrides(recipe, list(overrides))
 
 
-def audit_stage(result: Run, spec: AuditSpec, splits: Splits, cache: Path, progress: ProgressCallback) -> None:
+def finished_audit(folder: Path) -> Run | None:
+    """The run or audit in `folder` where there is a whole audit to be read, without measuring anything; else None."""
+    if not (folder / "run.json").exists():
+        return None
+    found = Run.open(folder)
+    previous = found.audit()
+    whole = found.header.status == "complete" and previous is not None and "fingerprint" in previous.settings
+    return found if whole else None
+
+
+def audit_stage(
+    result: Run,
+    spec: AuditSpec,
+    splits: Splits,
+    cache: Path,
+    progress: ProgressCallback,
+    **permitted: Unpack[Permitted],
+) -> None:
     """Measure, unless the same audit is there already."""
     if not same_audit(result, spec):
         images = samples_of(result)
-        save_measured(result, spec, lambda: measure(images, splits, spec=spec, cache=cache, progress=words(progress)))
+        save_measured(
+            result,
+            spec,
+            lambda: measure(images, splits, spec=spec, cache=cache, progress=progress, **permitted),
+        )
     result.update(status="complete")
 
 
@@ -198,14 +251,26 @@ def same_audit(result: Run, spec: AuditSpec) -> bool:
 
 
 def save_measured(result: Run, spec: AuditSpec, measured: Callable[[], AuditResult]) -> None:
-    """Carry out an audit and save it. When a metric has a fault, what the others found is saved before it is raised."""
-    with timed(result, "audit"):
-        try:
-            found = measured()
-        except AuditFailed as failure:
-            result.save_audit(failure.result)
+    """Carry out an audit and save it. When a metric has a fault, what the others found is saved before it is raised.
+
+    Raises NotSaved, which holds what was found, when it cannot be written.
+    """
+    found: AuditResult | None = None
+    fault: AuditFailed | None = None
+    try:
+        with timed(result, "audit"):
+            try:
+                found = measured()
+                found = replace(found, settings={**found.settings, "fingerprint": fingerprint(spec)})
+            except AuditFailed as failure:
+                found, fault = failure.result, failure
+        result.save_audit(found)
+    except OSError as error:
+        if found is None:
             raise
-    result.save_audit(replace(found, settings={**found.settings, "fingerprint": fingerprint(spec)}))
+        raise NotSaved(found, error) from error
+    if fault is not None:
+        raise fault
 
 
 def audit_images(
@@ -219,15 +284,17 @@ def audit_images(
     spec: AuditSpec,
     sample: SampleSpec,
     progress: ProgressCallback = silent,
+    **permitted: Unpack[Permitted],
 ) -> Run:
     """Audit a folder of images, Parquet, another run's samples or a diffusers pipeline folder (sampled first) in `out`.
 
     train: the training data; held_out, labeler: further data sets (leadline.data.parse_source) for what `train` leaves
     without. Raises LeadlineError, before anything expensive, on what does not fit together.
     """
-    splits = load(train)
+    require_networks(spec, **permitted)
+    splits = load(train, progress)
     given: dict[str, Any] = {
-        name: load_images(source, like=splits.train)
+        name: load_images(source, like=splits.train, progress=progress, max_unreadable_share=train.max_unreadable_share)
         for name, source in (("held_out", held_out), ("labeler", labeler))
         if source is not None
     }
@@ -235,20 +302,25 @@ def audit_images(
     result = Run.create(out, title=f"audit of {samples.name}", kind="audit")
     with result.lock():
         check_same_data(result, splits)
-        images, origin = images_to_audit(samples, result, splits, sample, progress)
+        images, origin = images_to_audit(samples, result, splits, sample, train.max_unreadable_share, progress)
         result.update(data=describe_splits(splits), samples=origin)
         cache = out.parent / ".cache"
         save_measured(
             result,
             spec,
-            lambda: measure(images, splits, labels=labels, spec=spec, cache=cache, progress=words(progress)),
+            lambda: measure(images, splits, labels=labels, spec=spec, cache=cache, progress=progress, **permitted),
         )
         result.update(status="complete", device=device_name(default_device()))
     return result
 
 
 def images_to_audit(
-    samples: Path, result: Run, splits: Splits, spec: SampleSpec, progress: ProgressCallback
+    samples: Path,
+    result: Run,
+    splits: Splits,
+    spec: SampleSpec,
+    max_unreadable_share: float,
+    progress: ProgressCallback,
 ) -> tuple[ImageSet, dict[str, Any]]:
     """The images, and where they came from."""
     origin: dict[str, Any] = {"source": str(samples)}
@@ -268,7 +340,9 @@ def images_to_audit(
         images = samples_of(result)
         origin["sample"] = spec.model_dump(mode="json")
     else:
-        images = load_images(str(samples), like=splits.train)
+        images = load_images(
+            str(samples), like=splits.train, progress=progress, max_unreadable_share=max_unreadable_share
+        )
         origin["notes"] = images.notes
         origin["sample"] = drawn_as(samples)
     return images, {**origin, "fingerprint": images.fingerprint(), "n": len(images)}
@@ -300,11 +374,6 @@ def size(shape: tuple[int, int, int]) -> str:
 def default_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def words(progress: ProgressCallback) -> Callable[[str], None]:
-    """measure() says in words what it is at."""
-    return lambda text: progress(f"audit, {text}", 0, 0, "")
 
 
 @contextmanager

@@ -11,33 +11,59 @@ from pathlib import Path
 from leadline.errors import LeadlineError
 
 
+class NotWritten(LeadlineError, OSError):
+    """A file that the system would not write: no room, no permission. What was there before is still there."""
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed to disk and renamed to it when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path beside `path`, flushed to disk and renamed to it when the block ends without an error.
+
+    Raises NotWritten when the system does not write it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to it when the block ends without an error; an old one is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    """A temporary folder beside `path`, renamed to it when the block ends without an error; an old one is replaced.
+
+    Raises NotWritten when the system does not write it.
+    """
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file an error of the system is about: a full disk does not."""
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except NotWritten:
+        raise
+    except OSError as error:
+        raise NotWritten(
+            f"{path} could not be written ({error.strerror or error}): make room there, or choose another place "
+            "(--out); what was complete is kept"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

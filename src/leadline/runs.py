@@ -8,6 +8,8 @@
   samples/*.parquet     Hugging Face image feature: datasets.load_dataset opens it
   measurements.jsonl    one Measurement per line
   audit.json, panels/   tables, settings and image panels of the audit
+  gate.json             the conditions that the audit was checked by, and what came of each
+  comparison.json       what changed since an earlier audit
   report.html, report.json
 """
 
@@ -17,21 +19,24 @@ import platform
 import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from leadline.comparison import Comparison
 from leadline.errors import LeadlineError
 from leadline.files import atomic_file, atomic_folder, inside, locked, write_text
+from leadline.gate import Verdict
 from leadline.recipe import Recipe, explain, recipe_from_json
 from leadline.records import SCHEMA_VERSION, AuditResult, Measurement, Panel, Table
 
+Kept = TypeVar("Kept", bound=BaseModel)
 Status = Literal["started", "trained", "sampled", "complete"]
 PACKAGES = ("leadline", "torch", "torchvision", "diffusers", "accelerate", "numpy", "scikit-learn", "datasets")
 
@@ -61,6 +66,14 @@ class RunHeader(BaseModel):
     created: str = ""
     seconds: dict[str, float] = {}
     """Wall time per stage, over all attempts."""
+
+
+class GateRecord(BaseModel):
+    """gate.json: what came of the conditions that an audit was checked by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdicts: tuple[Verdict, ...]
 
 
 class Run:
@@ -173,8 +186,12 @@ class Run:
         return records
 
     def save_audit(self, result: AuditResult) -> None:
-        """Write measurements.jsonl, panels/ and, last, audit.json: without it the audit counts as not done."""
-        (self.folder / "audit.json").unlink(missing_ok=True)
+        """Write measurements.jsonl, panels/ and, last, audit.json: without it the audit counts as not done.
+
+        What was said of an earlier audit, gate.json and comparison.json, is removed.
+        """
+        for name in ("audit.json", "gate.json", "comparison.json"):
+            (self.folder / name).unlink(missing_ok=True)
         lines = [m.model_dump_json() for m in result.measurements]
         write_text(self.folder / "measurements.jsonl", "".join(line + "\n" for line in lines))
         with atomic_folder(self.folder / "panels") as folder:
@@ -204,6 +221,34 @@ class Run:
                 "and measure again"
             ) from None
 
+    def save_gate(self, verdicts: Sequence[Verdict]) -> None:
+        """Keep what came of the conditions that the audit was checked by."""
+        content = GateRecord(verdicts=tuple(verdicts))
+        write_text(self.folder / "gate.json", content.model_dump_json(indent=1) + "\n")
+
+    def gate(self) -> tuple[Verdict, ...]:
+        """What `save_gate` wrote; empty when the audit was not checked. Raises LeadlineError when it is damaged."""
+        kept = self._kept("gate.json", GateRecord)
+        return () if kept is None else kept.verdicts
+
+    def save_comparison(self, comparison: Comparison) -> None:
+        """Keep what changed since an earlier audit."""
+        write_text(self.folder / "comparison.json", comparison.model_dump_json(indent=1) + "\n")
+
+    def comparison(self) -> Comparison | None:
+        """What `save_comparison` wrote, or None. Raises LeadlineError when it is damaged."""
+        return self._kept("comparison.json", Comparison)
+
+    def _kept(self, name: str, kind: type[Kept]) -> Kept | None:
+        file = self.folder / name
+        if not file.exists():
+            return None
+        try:
+            return kind.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            told = str(error).splitlines()[0]
+            raise LeadlineError(f"{file} cannot be read ({told}): delete it, and check or compare again") from None
+
     def _read_audit(self, content: Any) -> AuditResult:
         lines = (self.folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
         panels = []
@@ -218,6 +263,18 @@ class Run:
             panels=tuple(panels),
             settings=content["settings"],
         )
+
+
+def open_audit(path: Path) -> tuple[str, AuditResult]:
+    """A finished audit by its run folder, or by the audit.json in it, with a name to call it by.
+
+    Raises LeadlineError when there is none.
+    """
+    run = Run.open(path.parent if path.name == "audit.json" else path)
+    found = run.audit()
+    if found is None:
+        raise LeadlineError(f"{run.folder} has no finished audit (its status is {run.header.status}): audit it first")
+    return f"{run.title} ({run.folder.resolve().name})", found
 
 
 def open_runs(root: Path) -> list[Run]:
