@@ -111,7 +111,7 @@ def memorization_measurements(blocks: int, n: int) -> list[Measurement]:
 
 
 def other_measurements(blocks: int, n: int) -> list[Measurement]:
-    """Diversity .5 + .02 blocks against .56, the labeler's accuracy, one not measurable, one unknown name."""
+    """Diversity .5 + .02 blocks against .56, the labeler's accuracy; two of unknown names, one not measurable."""
     found = [
         Measurement(
             name="mean_pairwise_distance",
@@ -129,9 +129,131 @@ def other_measurements(blocks: int, n: int) -> list[Measurement]:
     return [
         *found,
         Measurement(name="labeler_accuracy", value=0.984, lower=0.976, upper=0.99, level=0.95, method="Wilson", n=1497),
-        Measurement.not_measurable("nearest_copy_rate", "needs at least 200 held-out images: give --held-out DATA"),
-        Measurement(name="vendi_score", value=7.25, n=n, direction="more diverse", params={"q": 1}),
+        Measurement(name="sharpness", value=7.25, n=n, direction="sharper", params={"window": 1}),
+        Measurement.not_measurable("colourfulness", "needs images in colour: give RGB images"),
     ]
+
+
+def copy_measurements(blocks: int, n: int) -> list[Measurement]:
+    """Copy rates of .02 blocks against .01 in pixels, .01 against .01 in the labeler's features; authentic .4, .5."""
+    found = []
+    for space, rate, threshold in (("pixels", 0.02 * blocks, 18.5), ("labeler features", 0.01, 0.97)):
+        for rule, options in (
+            ("d1/d2", {"threshold": 1 / 3}),
+            ("carlini", {"threshold": 0.5, "neighbors": 50}),
+            (
+                "calibrated",
+                {"threshold": threshold, "false_positive_rate": 0.01, "calibrated_on": 250, "checked_on": 250},
+            ),
+        ):
+            where = {"space": space, "rule": rule, **options}
+            found += [
+                shared("nearest_copy_rate", rate, n, set="samples", **where),
+                shared("nearest_copy_rate", 0.01, 250, set="held_out", **where),
+                Measurement(
+                    name="copy_rate_excess",
+                    value=rate - 0.01,
+                    lower=rate - 0.025,
+                    upper=rate + 0.005,
+                    level=0.95,
+                    method="Newcombe",
+                    n=n,
+                    params={**where, "p": 0.0321, "test": "Fisher"},
+                ),
+            ]
+        found += [
+            shared("authentic_rate", share, n, set=subset, space=space)
+            for subset, share in (("samples", 0.4), ("held_out", 0.5))
+        ]
+    return found
+
+
+def shared(name: str, share: float, n: int, **params: Any) -> Measurement:
+    """A share with its normal interval."""
+    lower, upper = share_interval(share, n)
+    return Measurement(
+        name=name, value=share, lower=lower, upper=upper, level=0.95, method="Wilson", n=n, params=params
+    )
+
+
+def sweep(blocks: int) -> Table:
+    """Rates of x / 2 + .02 blocks against x / 2 by d1/d2, and at distances of 10 to 40."""
+    ratios = [("d1/d2", "pixels", i / 10, min(1.0, i / 20 + 0.02 * blocks), i / 20) for i in range(1, 11)]
+    distances = [("calibrated", "pixels", 10.0 * i, 0.1 * i, 0.05 * i) for i in (1, 2, 3, 4)]
+    columns = ("rule", "space", "threshold", "samples", "held_out")
+    return Table(name="copy_rate_sweep", title="Copies by threshold", columns=columns, rows=(*ratios, *distances))
+
+
+def fidelity_measurements(blocks: int, n: int) -> list[Measurement]:
+    """Fréchet 20 - blocks against 10 in two spaces (thinned to 250 images: 5 more), kernel .02, shares .7 and .5."""
+    found = []
+    for space in ("labeler features", "inception-v3-compat features"):
+        for subset, frechet, size in (("samples", 20.0 - blocks, n), ("held_out", 10.0, 250)):
+            where = {"space": space, "set": subset, "images": size, "training_images": 140}
+            thinned = {"equal_n": 250, "value_at_equal_n": frechet + 5} if size > 250 else {}
+            caution = {"caution": "140 images in 2,048 dimensions"} if "inception" in space else {}
+            for name, value, extra in (
+                ("frechet_distance", frechet, {**thinned, **caution}),
+                ("kernel_distance", 0.02, {}),
+                ("precision", 0.7, {}),
+                ("recall", 0.5, {**thinned, "value_at_equal_n": 0.4} if thinned else {}),
+                ("density", 0.9, {}),
+                ("coverage", 0.6, {}),
+            ):
+                found.append(
+                    Measurement(
+                        name=name,
+                        value=value,
+                        lower=0.9 * value,
+                        upper=1.1 * value,
+                        level=0.95,
+                        n=size,
+                        direction="smaller: nearer" if "distance" in name else "larger: more",
+                        params={**where, **extra},
+                    )
+                )
+    return found
+
+
+def pair_measurements(blocks: int, n: int, classes: list[str]) -> list[Measurement]:
+    """LPIPS .3 + .01 blocks, SqueezeNet distance 4: all, within (1/2 of it) and between classes; Vendi scores."""
+    found = []
+    for name, space, unit, value in (
+        ("mean_pairwise_lpips", "lpips-alex features", "LPIPS (alex)", 0.3 + 0.01 * blocks),
+        ("mean_pairwise_feature_distance", "SqueezeNet features", "SqueezeNet feature distance, uncalibrated", 4.0),
+    ):
+        for subset in ("samples", "training"):
+            pairs = [("all", None, value)] + [("within", c, value / 2) for c in classes]
+            pairs += [("between", f"{a} × {b}", 1.1 * value) for i, a in enumerate(classes) for b in classes[i + 1 :]]
+            found += [
+                Measurement(
+                    name=name,
+                    value=v,
+                    lower=v - 0.01,
+                    upper=v + 0.01,
+                    level=0.95,
+                    n=n,
+                    unit=unit,
+                    group=group,
+                    direction="larger: the images differ more from each other",
+                    params={"set": subset, "space": space, "pairs": kind},
+                )
+                for kind, group, v in pairs
+            ]
+    found += [
+        Measurement(
+            name="vendi_score",
+            value=score,
+            lower=score - 1,
+            upper=score + 1,
+            level=0.95,
+            n=140,
+            unit="effective number of images",
+            params={"set": subset, "space": "labeler features", "chosen_of": n},
+        )
+        for subset, score in (("samples", 7.0 + blocks), ("training", 12.0))
+    ]
+    return found
 
 
 def digit_like(number: int, size: int, angle: float) -> np.ndarray:
@@ -193,7 +315,21 @@ MakeRun = Callable[..., Run]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Makes a complete run folder; `audit=False` or `curve=False` leave that out, `kind="audit"` has no recipe."""
+    """Makes a complete run folder; see run_maker."""
+    return run_maker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def make_shared_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """The same for the tests of one file together."""
+    return run_maker(tmp_path_factory.mktemp("runs"))
+
+
+def run_maker(root: Path) -> MakeRun:
+    """Makes run folders in `root`; `audit=False` or `curve=False` leave that out, `kind="audit"` has no recipe.
+
+    full: with copies, fidelity and distances by class too.
+    """
 
     def make(
         blocks: int = 2,
@@ -208,11 +344,13 @@ def make_run(tmp_path: Path) -> MakeRun:
         kind: str = "run",
         measurements: list[Measurement] | None = None,
         folder: str | None = None,
+        full: bool = False,
+        classes: list[str] | None = None,
         **changes: dict[str, Any],
     ) -> Run:
         made = recipe(blocks, **changes)
         run = Run.create(
-            tmp_path / (folder or f"{made.folder_name()}-{kind}"),
+            root / (folder or f"{made.folder_name()}-{kind}"),
             title=title or f"digits69, {blocks} blocks",
             kind="audit" if kind == "audit" else "run",
             recipe=None if kind == "audit" else made.model_dump(mode="json"),
@@ -239,12 +377,21 @@ def make_run(tmp_path: Path) -> MakeRun:
             shares, training = {"6": 1 - share, minority: share}, {"6": 0.9, minority: 0.1}
             found = share_measurements(shares, training, n)
             found += memorization_measurements(blocks, n) + other_measurements(blocks, n)
+            if full:
+                found += copy_measurements(blocks, n) + fidelity_measurements(blocks, n)
+                found += pair_measurements(blocks, n, classes or ["6", minority])
+            networks = {"inception-v3-compat": "Inception v3 of 2015-12-05", "lpips-alex": "AlexNet with LPIPS's heads"}
             run.save_audit(
                 AuditResult(
                     measurements=tuple(found if measurements is None else measurements),
-                    tables=(confusion([*"012345678", minority]),),
+                    tables=(confusion([*"012345678", minority]), *((sweep(blocks),) if full else ())),
                     panels=panels(blocks, size),
-                    settings={"level": 0.95, "ks": list(KS)},
+                    settings={
+                        "level": 0.95,
+                        "ks": list(KS),
+                        "labeler": {"description": "a small network trained on 1,497 images"},
+                        "encoders": networks if full else {},
+                    },
                 )
             )
         return run

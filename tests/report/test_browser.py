@@ -12,13 +12,21 @@ from leadline.report import build
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<script>alert(1)</script>"
+UNBROKEN = "a_name_without_any_place_to_break_it_" * 5
 Visit = Callable[..., webdriver.Chrome]
 
 
+@pytest.fixture(scope="module")
+def page(make_shared_run) -> Path:
+    """A report of two runs with a hostile class name and an audit with a long one."""
+    runs = [make_shared_run(blocks, minority=HOSTILE, full=True) for blocks in (2, 4)]
+    alone = make_shared_run(2, title=UNBROKEN, full=True, kind="audit", classes=[*"abcdefgh", UNBROKEN])
+    return build([*runs, alone], runs[0].folder.parent / "report.html")
+
+
 @pytest.fixture
-def visit(browser: webdriver.Chrome, make_run, tmp_path: Path) -> Visit:
-    """Opens a report of two runs with a hostile class name, at a width and in a colour scheme."""
-    file = build([make_run(2, minority=HOSTILE), make_run(4, minority=HOSTILE)], tmp_path / "report.html")
+def visit(browser: webdriver.Chrome, page: Path) -> Visit:
+    """Opens the page at a width and in a colour scheme."""
 
     def open_page(width: int = 1280, scheme: str = "light") -> webdriver.Chrome:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -27,7 +35,7 @@ def visit(browser: webdriver.Chrome, make_run, tmp_path: Path) -> Visit:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         for log in ("browser", "performance"):
             browser.get_log(log)
-        browser.get(file.as_uri())
+        browser.get(page.as_uri())
         return browser
 
     return open_page

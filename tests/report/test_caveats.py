@@ -54,3 +54,30 @@ def test_foreign_images_have_no_caveat_on_training(make_run) -> None:
     text = all_of(make_run(kind="audit"))
     assert "training run" not in text
     assert "depth" not in text
+
+
+def test_the_bias_of_a_frechet_distance_and_its_name(make_run) -> None:
+    text = all_of(make_run(full=True))
+    assert "A Fréchet distance reads larger the fewer images" in text
+    assert "digits69, 2 blocks: there are no more images than dimensions" in text
+    assert "Fréchet and kernel distances in labeler features are not FID and KID" in text
+    canonical = Measurement(name="frechet_distance", value=3.0, params={"space": "inception-v3-compat features"})
+    text = all_of(make_run(measurements=[canonical], folder="canonical"))
+    assert "reads larger the fewer images" in text
+    assert "more images than dimensions" not in text
+    assert "are not FID" not in text
+
+
+def test_a_feature_distance_is_not_lpips(make_run) -> None:
+    assert "SqueezeNet feature distance, uncalibrated: this is not LPIPS." in all_of(make_run(full=True))
+    assert "this is not LPIPS" not in all_of(make_run(folder="plain"))
+
+
+def test_features_of_the_labeler_depend_on_its_labels(make_run) -> None:
+    assert "The labeler's features are learned from its labels" in all_of(make_run())
+    assert "features are learned" not in all_of(make_run(measurements=[], folder="none"))
+
+
+def test_many_ways_to_count_copies_are_many_chances_of_a_false_alarm(make_run) -> None:
+    assert "Copies were counted in 6 ways (rules and spaces)" in all_of(make_run(full=True))
+    assert "Copies were counted" not in all_of(make_run(folder="plain"))

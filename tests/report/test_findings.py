@@ -132,3 +132,52 @@ def test_many_classes_that_could_not_be_compared_are_not_called_without_differen
         ]
     headline = found(make_run(measurements=measurements)).headline
     assert headline == "the difference from the training data's 3 classes is not measurable: none was recognised"
+
+
+def test_a_calibrated_copy_rate_is_the_answer_on_memorization(make_run) -> None:
+    assert sentence(make_run(2, full=True), "Memorization") == (
+        "4.0\xa0% of 1,000 images (95\xa0% interval 2.8 to 5.2\xa0%) count as copies in pixels by a threshold that "
+        "calls at most 1.0\xa0% of new real images copies (held-out check: 1.0\xa0% of 250 images): excess +3.0 points "
+        "(95\xa0% interval +1.5 to +4.5 points), more than new real images, as copies would be. "
+        "None is identical to a training image."
+    )
+
+
+def calibrated(excess: tuple[float, float, float] | None, space: str = "pixels") -> list[Measurement]:
+    where = {"rule": "calibrated", "space": space, "false_positive_rate": 0.01}
+    rate = Measurement(
+        name="nearest_copy_rate", value=0.02, lower=0.01, upper=0.03, n=100, params={"set": "samples", **where}
+    )
+    if excess is None:
+        return [rate, Measurement.not_measurable("copy_rate_excess", "give --held-out DATA", params=where)]
+    value, lower, upper = excess
+    return [rate, Measurement(name="copy_rate_excess", value=value, lower=lower, upper=upper, params=where)]
+
+
+def test_an_excess_is_claimed_only_where_its_interval_leaves_out_0(make_run) -> None:
+    text = sentence(make_run(measurements=calibrated((0.01, -0.002, 0.022))), "Memorization")
+    assert "excess +1.0 points (interval −0.2 to +2.2 points), no excess over new real images is shown." in text
+    fewer = sentence(make_run(measurements=calibrated((-0.02, -0.03, -0.01)), folder="fewer"), "Memorization")
+    assert "fewer than new real images." in fewer
+    unknown = sentence(make_run(measurements=calibrated(None), folder="unknown"), "Memorization")
+    assert "the excess over held-out real images is not measurable: give --held-out DATA." in unknown
+
+
+def test_an_excess_in_another_space_is_told_too(make_run) -> None:
+    measurements = calibrated((0.0, -0.01, 0.01)) + calibrated((0.05, 0.02, 0.08), "labeler features")
+    text = sentence(make_run(measurements=measurements), "Memorization")
+    assert "no excess over new real images is shown. An excess is shown also in labeler features." in text
+
+
+def test_why_copies_could_not_be_counted_is_told_where_there_is_a_baseline(make_run) -> None:
+    distances = [
+        Measurement(name="nearest_distance", value=25.0, n=10, params={"k": 1, "set": subset})
+        for subset in ("samples", "held_out")
+    ]
+    where = {"rule": "calibrated", "space": "pixels", "set": "samples"}
+    missing = Measurement.not_measurable("nearest_copy_rate", "give 198 held-out images", params=where)
+    text = sentence(make_run(measurements=[*distances, missing]), "Memorization")
+    assert text.startswith("The mean distance to the nearest training image is 25")
+    assert text.endswith("by a threshold of known mistakes is not measurable: give 198 held-out images")
+    alone = sentence(make_run(measurements=[distances[0], missing], folder="alone"), "Memorization")
+    assert "198" not in alone

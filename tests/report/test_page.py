@@ -14,6 +14,7 @@ import pytest
 from leadline.errors import LeadlineError
 from leadline.records import AuditResult, Measurement, Panel, Table
 from leadline.report import SECTIONS, build
+from leadline.report.views import open_views
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -61,7 +62,7 @@ def test_every_measurement_reaches_the_json_and_every_unknown_one_the_page(make_
     run = make_run()
     page, content = report([run], tmp_path)
     assert len(content["runs"][0]["measurements"]) == len(run.audit())
-    for text in ("vendi_score", "nearest_copy_rate", "needs at least 200 held-out images: give --held-out DATA"):
+    for text in ("sharpness", "colourfulness", "needs images in colour: give RGB images"):
         assert text in page.text
 
 
@@ -264,3 +265,57 @@ def test_the_report_imports_neither_torch_nor_pyplot() -> None:
     code = "import sys, leadline.report; print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\[\]\s*", done.stdout)
+
+
+def section(name: str, *runs) -> dict:
+    """One section as the JSON has it, without drawing the others."""
+    return SECTIONS[name](open_views(runs)).to_json()
+
+
+def test_what_has_a_section_is_not_told_again(make_run) -> None:
+    (other,) = section("other", make_run(full=True))["tables"]
+    assert [row[0] for row in other["rows"]] == ["sharpness", "colourfulness"]
+
+
+def test_the_networks_stand_in_the_settings_once(make_run) -> None:
+    tables = {table["name"]: table["rows"] for table in section("settings", make_run(full=True))["tables"]}
+    assert tables["networks"] == [
+        ["labeler", "a small network trained on 1,497 images"],
+        ["inception-v3-compat", "Inception v3 of 2015-12-05"],
+        ["lpips-alex", "AlexNet with LPIPS's heads"],
+    ]
+    assert [row[0] for row in tables["audit_settings"]] == ["level", "ks"]
+
+
+def test_no_line_mixes_two_spaces(make_run) -> None:
+    run = make_run()
+    audit = run.audit()
+    half = {"value": 0.5, "lower": 0.4, "upper": 0.6}
+    squeezed = [
+        m.model_copy(update={**half, "params": {**m.params, "space": "SqueezeNet features"}})
+        for m in audit.find("nearest_similarity")
+    ]
+    tested = {"space": "pixels", "k": 1, "p": 0.0001}
+    difference = Measurement(name="nearest_distance_difference", value=-2.0, lower=-3.0, upper=-1.0, params=tested)
+    run.save_audit(AuditResult(measurements=(*audit.measurements, *squeezed, difference)))
+    found = section("memorization", run)
+    assert [table["caption"].partition(":")[0] for table in found["tables"][:3]] == [
+        "nearest_distance in pixels",
+        "nearest_similarity in labeler features",
+        "nearest_similarity in SqueezeNet features",
+    ]
+    assert found["tables"][0]["rows"][2][1:4] == ["generated − held-out", "–", "−2.0, p < 0.001 (−3.0 to −1.0)"]
+    drawn = [figure["alt"] for figure in found["figures"] if "Cosine similarity" in figure["alt"]]
+    assert len(drawn) == 2
+    assert "k = 1: 0.5000" not in drawn[0]
+    assert "k = 1: 0.5000, k = 2: 0.5000" in drawn[1]
+
+
+def test_the_overview_shows_copies_where_they_could_be_counted_and_no_empty_column(make_run) -> None:
+    def columns(run) -> set[str]:
+        return set(section("overview", run)["tables"][0]["columns"])
+
+    assert {"Depth", "Parameters", "Nearest training image"} <= columns(make_run())
+    foreign = columns(make_run(kind="audit", full=True))
+    assert "Counted as copies" in foreign
+    assert not {"Depth", "Parameters", "Training steps", "Nearest training image"} & foreign

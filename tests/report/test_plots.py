@@ -4,7 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from leadline.report.plots import Level, Line, Point, draw, spread
+from leadline.report.dots import Row, draw_rows
+from leadline.report.plots import Level, Line, Point, draw, folded, spread
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -70,3 +71,23 @@ def test_a_logarithmic_axis_is_written_in_plain_numbers() -> None:
     written = texts(make(log_y=True, categories=(), levels=()).svg)
     assert "0.05" in written
     assert "$" not in written
+
+
+def test_long_names_are_folded_and_words_without_an_end_broken() -> None:
+    assert folded("A folder of images") == "A folder of\nimages"
+    assert folded("x" * 28) == "x" * 28
+    assert folded("x" * 200) == "x" * 14 + "\n" + "x" * 13 + "…"
+
+
+def test_dots_of_two_sets_stand_beside_each_other_with_their_names() -> None:
+    rows = [
+        Row(label="in pixels", points=(Point(x=0, y=0.02, lower=0.01, upper=0.03), Point(x=0, y=0.01))),
+        Row(label="$x^$ <b>", points=(None, Point(x=0, y=0.0))),
+    ]
+    level = Level(y=0.01, label="allowed 1 %")
+    plot = draw_rows(rows, ["one", "other"], name="d", alt="a", caption="c", x_label="share", level=level, factor=100)
+    written = texts(plot.svg)
+    assert all(words in written for words in ("in pixels", "$x^$ <b>", "one", "other", "allowed 1 %", "share"))
+    assert "var(--series-2)" in plot.svg
+    assert "#0101" not in plot.svg
+    assert "#0102" not in plot.svg

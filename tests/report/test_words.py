@@ -6,6 +6,7 @@ import pytest
 
 from leadline.records import Measurement
 from leadline.report.words import (
+    brief_cell,
     counted,
     interval_note,
     like,
@@ -13,10 +14,12 @@ from leadline.report.words import (
     measurement_cell,
     measurement_text,
     number,
+    p_text,
     percent,
     plain,
     quoted,
     setting,
+    short,
 )
 
 
@@ -89,6 +92,7 @@ def test_settings_in_words() -> None:
     assert setting((1, 2, 5, 10)) == "1, 2, 5, 10"
     assert setting((1, 2)) == "1, 2"
     assert setting({}) == "none"
+    assert setting("") == "–"
 
 
 def test_text_that_html_cannot_hold_is_escaped() -> None:
@@ -102,3 +106,19 @@ def test_sentences() -> None:
     assert counted(2000, "class", "classes") == "2,000 classes"
     assert quoted("9") == "9"
     assert quoted("not Male") == "“not Male”"
+
+
+def test_numbers_without_zeros_at_their_end() -> None:
+    assert [short(x) for x in (0.5, 1 / 3, 18.5, 1000, 0, -0.25)] == ["0.5", "0.3333", "18.5", "1,000", "0", "−0.25"]
+
+
+def test_p_values() -> None:
+    assert [p_text(p) for p in (0.0321, 0.0004, 0.5, 0.999)] == ["p = 0.032", "p < 0.001", "p = 0.5", "p = 1"]
+
+
+def test_a_brief_cell_leaves_the_reason_to_its_section() -> None:
+    m = Measurement(name="copy_rate_excess", value=0.03, lower=0.01, upper=0.05)
+    cell = brief_cell(m, ", p = 0.01")
+    assert (cell.text, cell.detail) == ("+3.0 points, p = 0.01", "+1.0 to +5.0 points")
+    assert brief_cell(Measurement.not_measurable("share", "give --labels FILE")).text == "not measurable"
+    assert brief_cell(None).text == "–"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from leadline.report.settings import differing_fields
+from leadline.report.spaces import INCEPTION, LABELER, measured_spaces
 from leadline.report.views import RunView, who
 from leadline.report.words import listed, measurement_text
 
@@ -19,6 +20,11 @@ def all_of(views: Views) -> list[str]:
         single_training_run(views),
         unmatched_depths(views),
         imperfect_labels(views),
+        learned_features(views),
+        few_for_frechet(views),
+        not_canonical(views),
+        not_lpips(views),
+        copies_among_many(views),
         interval_meaning(views),
         shared_held_out(views),
         changed_code(views),
@@ -100,6 +106,65 @@ def imperfect_labels(views: Views) -> str:
         f"The classes of generated images are the labeler's word. Its accuracy on held-out real images is "
         f"{listed(texts)}; on generated images it may be lower, and its errors are not part of the intervals. "
         "Unclassified images are counted as such and forced into no class."
+    )
+
+
+def learned_features(views: Views) -> str:
+    """The labeler's features know what tells its classes apart."""
+    if not any(m.params.get("space") == LABELER and m.value is not None for v in views for m in v.audit or ()):
+        return ""
+    return (
+        "The labeler's features are learned from its labels: they hold what tells its classes apart and may miss what "
+        "else differs between images. Numbers in them compare audits with the same labeler alone."
+    )
+
+
+def few_for_frechet(views: Views) -> str:
+    """The Fréchet distance reads larger the fewer the images; below as many as dimensions it is mostly that."""
+    found = [(view, m) for view in views for m in view.find("frechet_distance") if m.value is not None]
+    if not found:
+        return ""
+    singular = dict.fromkeys(view.name for view, m in found if "caution" in m.params)
+    reads = "A Fréchet distance reads larger the fewer images it is of; its interval does not hold that."
+    few = (
+        f" {who(list(singular), views)}: there are no more images than dimensions, so most of it may be that bias."
+        if singular
+        else ""
+    )
+    return f"{reads}{few} Compare it with held-out real images at the same number, or use the kernel distance."
+
+
+def not_canonical(views: Views) -> str:
+    """FID and KID are names of distances in one network's features."""
+    spaces = [space for space in measured_spaces(views, "frechet_distance", "kernel_distance") if space != INCEPTION]
+    if not spaces:
+        return ""
+    return (
+        f"Fréchet and kernel distances in {listed(str(space) for space in spaces)} are not FID and KID, which are "
+        "those of one Inception network: they do not compare with published values."
+    )
+
+
+def not_lpips(views: Views) -> str:
+    """Distances of bare network features."""
+    units = dict.fromkeys(m.unit for view in views for m in view.find("mean_pairwise_feature_distance") if m.unit)
+    if not units:
+        return ""
+    return (
+        f"{listed(units)}: this is not LPIPS. Its layers are not weighted by human judgements, and its values do not "
+        "compare with published ones."
+    )
+
+
+def copies_among_many(views: Views) -> str:
+    """Every rule in every space is another chance of a false alarm."""
+    kinds = {(m.params.get("rule"), m.params.get("space")) for view in views for m in view.find("copy_rate_excess")
+             if m.lower is not None}  # fmt: skip
+    if len(kinds) < 2:
+        return ""
+    return (
+        f"Copies were counted in {len(kinds)} ways (rules and spaces), each with its own interval: the more there are, "
+        "the likelier one of them excludes 0 by chance."
     )
 
 

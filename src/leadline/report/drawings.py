@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from leadline.records import Measurement
 from leadline.report.content import Plot
 from leadline.report.findings import compared_share, headline_groups, training_share
 from leadline.report.plots import Level, Line, Point, draw
+from leadline.report.spaces import MOST_SPACES, anchor, in_space, measured_spaces
 from leadline.report.views import RunView
-from leadline.report.words import measurement_text, number, percent, quoted
+from leadline.report.words import SETS, like, measurement_text, number, quoted
 
 Views = Sequence[RunView]
 Found = Mapping[str, Measurement | None]
@@ -63,6 +65,62 @@ def _told(views: Views, found: Found) -> str:
     return "; ".join(f"{name}: {measurement_text(m) if m is not None else 'not measured'}" for name, m in words.items())
 
 
+def over_runs(
+    views: Views,
+    series: Mapping[str, Found],
+    *,
+    name: str,
+    of: str,
+    caption: str,
+    y_label: str,
+    baseline: Found | None = None,
+    baseline_words: str = "training data",
+    level: Level | None = None,
+    style: int = 0,
+    from_zero: bool = False,
+    factor: int = 1,
+) -> Plot | None:
+    """Measurements against depth, or run by run: a line per series (label -> found). None where nothing can be drawn.
+
+    of: what is drawn, as the alternative text begins. baseline: what the series are compared with: a level where it is
+    one number for all runs, else hollow points. level: a fixed one. style: that of the first line.
+    """
+    places, x_label = axis(views)
+    lines: list[Line] = []
+    for label, found in series.items():
+        lines += _lines(views, found, places, label, style + len(lines))
+    if not lines:
+        return None
+    told = [f"{label}: {_told(views, found)}" for label, found in series.items()]
+    levels = [level] if level is not None else []
+    if baseline is not None:
+        known = list(dict.fromkeys(m.value for m in baseline.values() if m is not None and m.value is not None))
+        if len(known) == 1:
+            levels.append(Level(y=known[0], label=f"{baseline_words} {_written(baseline)}"))
+        else:
+            beside = _lines(views, baseline, places, baseline_words, style + len(lines))
+            lines += [replace(line, hollow=True, joined=False) for line in beside]
+        values = _written(baseline) if len(known) == 1 else _told(views, baseline) if known else "not measured"
+        told.append(f"{baseline_words}: {values}")
+    return draw(
+        lines,
+        name=name,
+        alt=f"{of} against {x_label}. {'. '.join(told)}.",
+        caption=caption,
+        x_label=x_label,
+        y_label=y_label,
+        levels=levels,
+        categories=places,
+        from_zero=from_zero,
+        factor=factor,
+    )
+
+
+def _written(found: Found) -> str:
+    """The first value there is, as the page writes it."""
+    return next((like(m, m.value) for m in found.values() if m is not None and m.value is not None), "")
+
+
 def bias(views: Views) -> list[Plot]:
     """Share of the answer's classes against depth as in the papers' Figure 4, and their amplification."""
     groups = list(dict.fromkeys(group for view in views for group in headline_groups(view)))[:MOST_LINES]
@@ -71,94 +129,55 @@ def bias(views: Views) -> list[Plot]:
 
 
 def _share_plot(views: Views, group: str, index: int) -> Plot | None:
-    places, x_label = axis(views)
-    found = {view.name: compared_share(view, group) for view in views}
-    lines = _lines(views, found, places, quoted(group))
-    if not lines:
-        return None
-    of_training = (training_share(view, group) for view in views)
-    known = dict.fromkeys(m.value for m in of_training if m is not None and m.value is not None)
-    data = f"; training data: {', '.join(map(percent, known))}" if known else ""
-    return draw(
-        lines,
+    return over_runs(
+        views,
+        {quoted(group): {view.name: compared_share(view, group) for view in views}},
         name=f"share-{index}",
-        alt=f"Share of {quoted(group)} against {x_label}. {_told(views, found)}{data}.",
+        of=f"Share of {quoted(group)}",
         caption=f"Share of {quoted(group)} in the generated images. Bars: intervals, for the number of images alone; "
         "dashed: its share in the training data.",
-        x_label=x_label,
         y_label=f"share of {quoted(group)}, %",
-        levels=[Level(y=value, label=f"training data {percent(value)}") for value in known],
-        categories=places,
+        baseline={view.name: training_share(view, group) for view in views},
         from_zero=True,
         factor=100,
     )
 
 
 def _amplification_plot(views: Views, groups: Sequence[str]) -> Plot | None:
-    places, x_label = axis(views)
-    lines: list[Line] = []
-    told = []
-    for group in groups:
-        found = {view.name: view.first("share_amplification", group) for view in views}
-        lines += _lines(views, found, places, quoted(group), len(lines))
-        told.append(f"{quoted(group)}: {_told(views, found)}")
-    if not lines:
-        return None
-    return draw(
-        lines,
+    return over_runs(
+        views,
+        {quoted(group): {view.name: view.first("share_amplification", group) for view in views} for group in groups},
         name="amplification",
-        alt=f"share_amplification against {x_label}. {'. '.join(told)}. None is 0.",
+        of="share_amplification",
         caption="share_amplification, the log-odds ratio of the share in the generated images and in the training "
         "data. Bars: intervals; dashed: none. An infinite value (a share of 0 or 1) is left to the table.",
-        x_label=x_label,
         y_label="share_amplification",
-        levels=[Level(y=0.0, label="none")],
-        categories=places,
+        level=Level(y=0.0, label="none"),
     )
 
 
-def diversity(views: Views) -> list[Plot]:
-    """Mean pairwise distance against depth, the training data's own dashed."""
-    places, x_label = axis(views)
-    found = {view.name: view.first("mean_pairwise_distance", set="samples") for view in views}
-    lines = _lines(views, found, places, "generated", 1)
-    if not lines:
-        return []
-    real = {view.name: view.first("mean_pairwise_distance", set="training") for view in views}
-    known = {m.value: None for m in real.values() if m is not None and m.value is not None}
-    levels = [Level(y=value, label=f"training data {number(value, 3)}") for value in known]
-    return [
-        draw(
-            lines,
-            name="diversity",
-            alt=f"Mean pairwise distance against {x_label}. {_told(views, found)}; training data: "
-            f"{', '.join(number(value) for value in known) or 'not measured'}.",
-            caption="Mean pairwise distance of the generated images. Bars: intervals; dashed: the training data.",
-            x_label=x_label,
-            y_label="mean pairwise distance",
-            levels=levels,
-            categories=places,
-        )
-    ]
-
-
 def neighbours(views: Views) -> list[Plot]:
-    """Distance and similarity to the k nearest training images against k, held-out real images beside them."""
-    wanted = (("nearest_distance", "distance"), ("nearest_similarity", "cosine similarity"))
-    return [plot for name, word in wanted if (plot := _against_k(views, name, word)) is not None]
+    """Distance and similarity to the k nearest training images against k, held-out real images beside them.
+
+    A plot per space, of features no more than the first few.
+    """
+    wanted = [("nearest_distance", "distance", space) for space in measured_spaces(views, "nearest_distance")]
+    similar = measured_spaces(views, "nearest_similarity")[:MOST_SPACES]
+    wanted += [("nearest_similarity", "cosine similarity", space) for space in similar]
+    return [plot for found in wanted if (plot := _against_k(views, *found)) is not None]
 
 
-def _against_k(views: Views, name: str, word: str) -> Plot | None:
+def _against_k(views: Views, name: str, word: str, space: str | None) -> Plot | None:
     lines: list[Line] = []
     told: list[str] = []
     baselines: set[tuple[Point, ...]] = set()
     for index, view in enumerate(views):
         for subset, hollow in (("samples", False), ("held_out", True)):
-            found = view.against_k(name, subset)
+            found = view.against_k(name, subset, space)
             points = tuple(p for m in found if (p := point(m.params.get("k", 0), m)) is not None)
             if not points or (hollow and points in baselines):
                 continue
-            label = "held-out real" if hollow else view.label
+            label = SETS["held_out"] if hollow else view.label
             style = len(views) if hollow else index
             baselines |= {points} if hollow else set()
             lines.append(Line(label=label, points=points, style=style, hollow=hollow))
@@ -166,12 +185,13 @@ def _against_k(views: Views, name: str, word: str) -> Plot | None:
             told.append(f"{label}: {values}")
     if not lines:
         return None
-    unit = next((m.unit for view in views for m in view.find(name) if m.unit), "")
+    unit = next((m.unit for view in views for m in view.find(name, space=space) if m.unit), "")
     return draw(
         lines,
-        name=name.replace("_", "-"),
-        alt=f"{word.capitalize()} to the k nearest training images against k. {'; '.join(told)}.",
-        caption=f"Mean {word} to the k nearest training images{f' ({unit})' if unit not in word else ''}. "
+        name=f"{name.replace('_', '-')}-{anchor(space)}",
+        alt=f"{word.capitalize()} to the k nearest training images{in_space(space)} against k. {'; '.join(told)}.",
+        caption=f"Mean {word} to the k nearest training images{in_space(space)}"
+        f"{f' ({unit})' if unit and unit not in word else ''}. "
         "Hollow marker: held-out real images, the baseline. Bars: intervals.",
         x_label="k, number of nearest training images",
         y_label=word,

@@ -21,6 +21,9 @@ NO_CLASS = ("unclassified", "other classes")
 """Groups of `share` that are no class of the training data."""
 BOUNDS = ("if_none_unclassified_belong", "if_all_unclassified_belong")
 """Params of a comparison: what it were if none or all of the unclassified images were of the class."""
+RATE, EXCESS, CALIBRATED = "nearest_copy_rate", "copy_rate_excess", "calibrated"
+"""The share of images that count as copies, how far it is above that of held-out images, and the rule of the answer:
+the one whose share of mistakes is known."""
 MOST_GROUPS = 4
 """Groups that the answer names one by one; the table has them all."""
 
@@ -177,8 +180,73 @@ def _were_they_classified(view: RunView) -> str:
     )
 
 
+def calibrated_rate(view: RunView) -> Measurement | None:
+    """The share of generated images that count as copies by the calibrated rule, in the audit's first space."""
+    return next((m for m in view.find(RATE, set="samples", rule=CALIBRATED) if m.value is not None), None)
+
+
+def allowed_rate(view: RunView) -> float | None:
+    """The share of new real images that the calibrated rule may call copies."""
+    rate = calibrated_rate(view)
+    return None if rate is None else rate.params.get("false_positive_rate")
+
+
 def memorization_sentence(view: RunView) -> str:
-    """How near the images are to training images, beside how near held-out real images are."""
+    """How many images count as copies, where that could be calibrated, else how near they are to training images."""
+    rate = calibrated_rate(view)
+    if rate is not None:
+        return _copy_sentence(view, rate)
+    missing = view.first(RATE, set="samples", rule=CALIBRATED)
+    # Without any held-out images the sentence on distances says so, and why.
+    baseline = view.first("nearest_distance", set="held_out")
+    if missing is None or baseline is None or baseline.value is None:
+        return _distance_sentence(view)
+    reason = f"How many count as copies by a threshold of known mistakes is {not_measurable(missing)}"
+    return f"{_distance_sentence(view)} {reason}".strip()
+
+
+def _copy_sentence(view: RunView, rate: Measurement) -> str:
+    space = rate.params.get("space")
+    held_out = view.first(RATE, set="held_out", rule=CALIBRATED, space=space)
+    allowed = allowed_rate(view)
+    rule = "that is calibrated"
+    if allowed is not None:
+        rule = f"that calls at most {percent(allowed)} of new real images copies"
+    check = f" (held-out check: {_share_of_n(held_out)})" if held_out is not None else ""
+    where = f" in {space}" if space else ""
+    start = f"{_share_of_n(rate)} ({interval_text(rate)}) count as copies{where} by a threshold {rule}{check}"
+    excess = view.first(EXCESS, rule=CALIBRATED, space=space)
+    others = [m for m in view.find(EXCESS, rule=CALIBRATED) if m.params.get("space") != space and _verdict(m) > 0]
+    also = f" An excess is shown also in {listed(str(m.params['space']) for m in others)}." if others else ""
+    return " ".join(filter(None, (f"{start}: {_excess_words(excess)}.{also}", _identical(view))))
+
+
+def _share_of_n(m: Measurement) -> str:
+    if m.value is None:
+        return not_measurable(m)
+    return percent(m.value) + (f" of {counted(m.n, 'image')}" if m.n is not None else "")
+
+
+def _excess_words(excess: Measurement | None) -> str:
+    if excess is None:
+        return "the excess over held-out real images was not measured"
+    if excess.value is None:
+        return f"the excess over held-out real images is {not_measurable(excess)}"
+    told = f"excess {measurement_text(excess)}"
+    words = {
+        1: "more than new real images, as copies would be",
+        -1: "fewer than new real images",
+        0: "no excess over new real images is shown",
+    }
+    return f"{told}, {words[_verdict(excess)]}"
+
+
+def _identical(view: RunView) -> str:
+    nearest = next(iter(view.against_k("nearest_distance", "samples")), None)
+    return "" if nearest is None else _copies(nearest)
+
+
+def _distance_sentence(view: RunView) -> str:
     samples = next(iter(view.against_k("nearest_distance", "samples")), None)
     if samples is None:
         return ""

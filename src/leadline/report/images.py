@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,6 +10,7 @@ from PIL import Image
 
 from leadline.records import Panel
 from leadline.report.content import Figure, Picture, Tiles
+from leadline.report.views import RunView, who
 from leadline.report.words import plain
 
 GRID_WIDTH = 460
@@ -42,6 +44,17 @@ def montage(tiles: UInt8[np.ndarray, "rows columns c h w"]) -> UInt8[np.ndarray,
 def enlarged(size: int, room: int) -> int:
     """CSS px per image px, a whole number of at least 1, so that `size` px fill `room` without passing it."""
     return max(1, room // size)
+
+
+def panels(views: Sequence[RunView], wanted: Callable[[str], bool]) -> list[Figure]:
+    """The panels of wanted names, drawn; one that several runs share (training and held-out images) is shown once."""
+    shared: dict[tuple[str, bytes], tuple[Panel, list[str]]] = {}
+    for view in views:
+        for panel in view.audit.panels if view.audit is not None else ():
+            if wanted(panel.name):
+                shared.setdefault((panel.name, panel.tiles.tobytes()), (panel, []))[1].append(view.name)
+    drawn = [draw_panel(panel, who(names, views)) for panel, names in shared.values()]
+    return [figure for figure in drawn if figure is not None]
 
 
 def draw_panel(panel: Panel, run: str) -> Figure | None:

@@ -11,12 +11,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from leadline.report.content import Plot
-from leadline.report.words import MINUS, number, plain
+from leadline.report.words import MINUS, plain, short
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
@@ -28,6 +29,7 @@ THEME = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "
 """Colours that matplotlib writes -> the page's CSS variables, so that one drawing serves light, dark and paper."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours and dashes: 42 lines differ
 DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (7, 2, 1.5, 2)), (0, (2, 1)), (0, (8, 2)))
+LEVEL_DASHES = (0, (4, 3))
 LINE_HEIGHT = 0.075
 """Height of a line of text as a part of the axes' height."""
 STYLE: dict[Any, Any] = {
@@ -95,6 +97,7 @@ def draw(
     levels: Sequence[Level] = (),
     categories: Sequence[str] = (),
     x_ticks: Sequence[int | float] = (),
+    x_marks: Sequence[float] = (),
     from_zero: bool = False,
     log_y: bool = False,
     factor: int = 1,
@@ -102,10 +105,10 @@ def draw(
     """One plot of lines and levels.
 
     name: prefix of the drawing's ids, unique on the page. alt: its main numbers in words. categories: names of the
-    places 0, 1, … of the x axis. x_ticks: the only ticks, on an axis of even steps in the logarithm.
-    factor: unit of the y axis (100: per cent).
+    places 0, 1, … of the x axis. x_ticks: the only ticks, on an axis of even steps in the logarithm. x_marks: places
+    on the x axis that a dashed line marks. factor: unit of the y axis (100: per cent).
     """
-    with _style():
+    with styled():
         figure = Figure(figsize=(5.1, 3.2), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xlabel(plain(x_label))
@@ -115,15 +118,18 @@ def draw(
         for line in lines:
             _draw_line(axes, line, factor)
         for level in levels:
-            axes.axhline(level.y * factor, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)))
+            axes.axhline(level.y * factor, color=MUTED, linewidth=1.1, linestyle=LEVEL_DASHES)
+        for mark in x_marks:
+            axes.axvline(mark, color=MUTED, linewidth=1.1, linestyle=LEVEL_DASHES)
         _x_axis(axes, categories, x_ticks)
         _y_axis(axes, from_zero=from_zero, log=log_y)
         _label_ends(axes, lines, levels, factor)
-        return Plot(svg=_inline(figure, name, plain(alt)), alt=plain(alt), caption=plain(caption))
+        return Plot(svg=inline(figure, name, plain(alt)), alt=plain(alt), caption=plain(caption))
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def styled() -> Iterator[None]:
+    """matplotlib set up for the page."""
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
         # The reader's browser has the glyphs that matplotlib's own font lacks; the text stays text.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
@@ -154,16 +160,17 @@ def _draw_line(axes: Axes, line: Line, factor: int) -> None:
 
 def _x_axis(axes: Axes, categories: Sequence[str], x_ticks: Sequence[int | float]) -> None:
     if categories:
-        axes.set_xticks(range(len(categories)), [_folded(plain(c)) for c in categories])
+        axes.set_xticks(range(len(categories)), [folded(plain(c)) for c in categories])
         axes.set_xlim(-0.5, len(categories) - 0.5)
     elif x_ticks:
         if min(x_ticks) > 0 and len(x_ticks) > 1:
             axes.set_xscale("log")
-        axes.set_xticks(x_ticks, [number(x) for x in x_ticks])
+        axes.set_xticks(x_ticks, [short(x) for x in x_ticks])
         axes.set_xticks([], minor=True)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
+        whole = all(float(x).is_integer() for line in axes.get_lines() for x in np.asarray(line.get_xdata()))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
 
 
 def _y_axis(axes: Axes, *, from_zero: bool, log: bool) -> None:
@@ -178,11 +185,19 @@ def _y_axis(axes: Axes, *, from_zero: bool, log: bool) -> None:
         axes.set_ylim(0, max(axes.get_ylim()[1], 1e-9))
 
 
-def _folded(text: str, width: int = 14) -> str:
-    words, lines = text.split(), [""]
+def folded(text: str, width: int = 14) -> str:
+    """The text in lines of about `width` characters; a word of more than twice as many is broken and cut."""
+    words = [part for word in text.split() for part in _broken(word, width)]
+    lines = [""]
     for word in words:
         lines = [*lines[:-1], f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [*lines, word]
-    return "\n".join(line if len(line) <= 2 * width else line[: 2 * width] + "…" for line in lines if line)
+    return "\n".join(line for line in lines if line)
+
+
+def _broken(word: str, width: int) -> list[str]:
+    if len(word) <= 2 * width:
+        return [word]
+    return [word[:width], f"{word[width : 2 * width - 1]}…"]
 
 
 def _label_ends(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], factor: int) -> None:
@@ -192,7 +207,7 @@ def _label_ends(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], fact
     to_axes = axes.transData + axes.transAxes.inverted()
     x = axes.get_xlim()[1]
     places = [float(to_axes.transform((x, y * factor))[1]) for y, _, _ in wanted]
-    labels = [_folded(plain(label), 20) for _, label, _ in wanted]
+    labels = [folded(plain(label), 20) for _, label, _ in wanted]
     heights = [LINE_HEIGHT * (1 + label.count("\n")) for label in labels]
     for (_, _, colour), label, place in zip(wanted, labels, spread(places, heights), strict=True):
         axes.text(1.02, place, label, transform=axes.transAxes, va="center", color=colour)
@@ -211,7 +226,7 @@ def spread(places: Sequence[float], heights: Sequence[float], top: float = 1.0) 
     return moved
 
 
-def _inline(figure: Figure, name: str, alt: str) -> str:
+def inline(figure: Figure, name: str, alt: str) -> str:
     """The figure as one <svg> element: ids made unique by `name`, colours and fonts handed to the page's CSS."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

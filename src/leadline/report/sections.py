@@ -5,13 +5,15 @@ A section that has nothing to show is there with its reason as `lead`.
 
 from collections.abc import Callable, Sequence
 
-from leadline.records import Panel, Table
+from leadline.records import Table
 from leadline.registry import Registry
-from leadline.report import caveats, drawings, settings, tables
-from leadline.report.content import Figure, Section
+from leadline.report import caveats, copies, diversity, drawings, fidelity, settings, tables
+from leadline.report.comparison import comparison_section, failed_gate
+from leadline.report.content import Section
 from leadline.report.findings import finding
-from leadline.report.images import draw_panel
-from leadline.report.views import RunView, who
+from leadline.report.images import panels
+from leadline.report.spaces import measured_spaces
+from leadline.report.views import RunView, missing_runs, nothing_to_show, who
 from leadline.report.words import counted, measurement_text
 
 Views = Sequence[RunView]
@@ -20,7 +22,9 @@ SECTIONS: Registry[Callable[[Views], Section]] = Registry("report section")
 
 BIAS = ("share", "share_difference", "share_ratio", "share_amplification")
 MEMORIZATION = ("nearest_distance", "nearest_similarity")
-DIVERSITY = ("mean_pairwise_distance",)
+DIFFERENCES = tuple(f"{name}_difference" for name in MEMORIZATION)
+SHOWN = {*BIAS, *MEMORIZATION, *DIFFERENCES, *copies.MEASURES, *diversity.MEASURES, *fidelity.MEASURES}
+"""Measurements that have a section."""
 NEIGHBOURS = "nearest_neighbors"
 """Beginning of the names of the panels with nearest neighbours."""
 LABELER = "labeler_"
@@ -30,9 +34,10 @@ LABELER = "labeler_"
 @SECTIONS.register("answer")
 def answer(views: Views) -> Section:
     """What was found, in sentences, before any table."""
-    pressing = [caveat for caveat in (caveats.stochastic_sampler(views), caveats.unlike_settings(views)) if caveat]
-    found = [finding(view) for view in views]
-    return Section(id="answer", title="The answer", lead="", findings=found, caveats=pressing)
+    found = (failed_gate(views), caveats.stochastic_sampler(views), caveats.unlike_settings(views))
+    pressing = [caveat for caveat in found if caveat]
+    findings = [finding(view) for view in views]
+    return Section(id="answer", title="The answer", lead="", findings=findings, caveats=pressing)
 
 
 @SECTIONS.register("overview")
@@ -41,6 +46,9 @@ def overview(views: Views) -> Section:
     noun = "run" if all(view.header.kind == "run" for view in views) else "audit"
     lead = f"{counted(len(views), noun)}{', side by side' if len(views) > 1 else ''}."
     return Section(id="overview", title="Overview", lead=lead, tables=[tables.overview(views)])
+
+
+SECTIONS.register("comparison")(comparison_section)
 
 
 @SECTIONS.register("caveats")
@@ -54,11 +62,12 @@ def caveats_section(views: Views) -> Section:
 def bias(views: Views) -> Section:
     """Shares of the classes in samples and training data, over depth and as a table per run."""
     title = "Bias: shares of the classes"
-    measured = [view for view in views if any(m.value is not None for m in view.find("share"))]
+    measured = [view for view in views if view.measured(("share",))]
+    missing = tables.not_measured(views, BIAS)
     if not measured:
-        return Section(id="bias", title=title, lead=_nothing(views, "bias"), caveats=tables.not_measured(views, BIAS))
+        return Section(id="bias", title=title, lead=nothing_to_show(views, "bias"), caveats=missing)
     shown = [tables.shares(view) for view in measured]
-    shown += [tables.of_audit(view, table) for view in measured for table in _tables(view, "shares")]
+    shown += [tables.of_audit(view, table) for view in measured for table in view.tables("shares")]
     return Section(
         id="bias",
         title=title,
@@ -66,7 +75,7 @@ def bias(views: Views) -> Section:
         "logarithm of the odds ratio: 0 is none, above 0 the class is made more often than the data has it.",
         figures=drawings.bias(measured),
         tables=shown,
-        caveats=_missing(views, measured) + tables.not_measured(views, BIAS),
+        caveats=missing_runs(views, measured) + missing,
     )
 
 
@@ -74,46 +83,37 @@ def bias(views: Views) -> Section:
 def memorization(views: Views) -> Section:
     """Distances to the nearest training images beside the held-out baseline, and the nearest neighbours themselves."""
     title = "Memorization: nearest training images"
-    measured = [view for view in views if any(view.find(name) for name in MEMORIZATION)]
-    panels = _panels(views, lambda name: name.startswith(NEIGHBOURS))
-    if not measured and not panels:
-        return Section(id="memorization", title=title, lead=_nothing(views, "memorization"))
-    shown = [tables.neighbours(measured, name) for name in MEMORIZATION if any(v.find(name) for v in measured)]
+    measured = [view for view in views if view.measured(MEMORIZATION)]
+    figures = panels(views, lambda name: name.startswith(NEIGHBOURS))
+    missing = tables.not_measured(views, (*MEMORIZATION, *DIFFERENCES))
+    if not measured and not figures:
+        lead = nothing_to_show(views, "memorization")
+        return Section(id="memorization", title=title, lead=lead, caveats=missing)
+    shown = [
+        tables.neighbours(measured, name, space) for name in MEMORIZATION for space in measured_spaces(measured, name)
+    ]
     return Section(
         id="memorization",
         title=title,
         lead="How near generated images are to their k nearest training images, and the same for held-out real images "
         "of the same data: only images nearer than those are a sign of copying.",
-        figures=[*drawings.neighbours(measured), *panels],
+        figures=[*drawings.neighbours(measured), *figures],
         tables=shown + [table for table in (tables.plain_distances(measured),) if table is not None],
-        caveats=_missing(views, measured),
+        caveats=missing_runs(views, measured) + missing,
     )
 
 
-@SECTIONS.register("diversity")
-def diversity(views: Views) -> Section:
-    """Mean pairwise distance of the samples beside that of the training data."""
-    title = "Diversity: mean pairwise distance"
-    measured = [view for view in views if view.find(*DIVERSITY)]
-    if not measured:
-        return Section(id="diversity", title=title, lead=_nothing(views, "diversity"))
-    return Section(
-        id="diversity",
-        title=title,
-        lead="How far apart two images are on average, over all pairs. The total falls by itself when one class takes "
-        "over, so read it beside the shares.",
-        figures=drawings.diversity(measured),
-        tables=[tables.diversity(measured)],
-        caveats=_missing(views, measured),
-    )
+SECTIONS.register("copies")(copies.copies_section)
+SECTIONS.register("diversity")(diversity.diversity_section)
+SECTIONS.register("fidelity")(fidelity.fidelity_section)
 
 
 @SECTIONS.register("samples")
 def samples(views: Views) -> Section:
     """Grids of generated images side by side, and what the models were trained on."""
-    figures = _panels(views, lambda name: name == "samples") + _panels(views, lambda name: name == "training")
+    figures = panels(views, lambda name: name == "samples") + panels(views, lambda name: name == "training")
     if not figures:
-        return Section(id="samples", title="Images", lead=_nothing(views, "samples"))
+        return Section(id="samples", title="Images", lead=nothing_to_show(views, "samples"))
     lead = "Generated images in the order in which they were drawn, none chosen."
     seeds = {drawn.seed for view in views if (drawn := view.sampling) is not None}
     if len(views) > 1 and len(seeds) == 1 and all(view.sampling is not None for view in views):
@@ -133,11 +133,11 @@ def labeler(views: Views) -> Section:
             accuracies.setdefault(measurement_text(m), []).append(view.name)
     confusions: dict[str, tuple[Table, list[str]]] = {}
     for view in views:
-        for table in _tables(view, "labeler_confusion"):
+        for table in view.tables("labeler_confusion"):
             confusions.setdefault(table.model_dump_json(), (table, []))[1].append(view.name)
     others = [
         *(tables.long(view, names, "More on the labeler") for view in views if (names := _more_on_labeler(view))),
-        *(tables.of_audit(view, table) for view in views for table in _tables(view, LABELER, begins=True)
+        *(tables.of_audit(view, table) for view in views for table in view.tables(LABELER)
           if table.name != "labeler_confusion"),
     ]  # fmt: skip
     if not accuracies and not confusions and not others:
@@ -179,9 +179,9 @@ def other(views: Views) -> Section:
             continue
         names = tuple(dict.fromkeys(m.name for m in view.audit if not _has_section(m.name)))
         shown += [tables.long(view, names, "Other measurements")] if names else []
-        own = [table for table in view.audit.tables if table.name != "shares" and not table.name.startswith(LABELER)]
+        own = [table for table in view.audit.tables if not table.name.startswith(("shares", copies.SWEEP, LABELER))]
         shown += [tables.of_audit(view, table) for table in own]
-    figures = _panels(views, lambda name: name not in ("samples", "training") and not name.startswith(NEIGHBOURS))
+    figures = panels(views, lambda name: name not in ("samples", "training") and not name.startswith(NEIGHBOURS))
     lead = "What has no section of its own." if shown or figures else "Every measurement is shown above."
     return Section(id="other", title="Other measurements", lead=lead, tables=shown, figures=figures)
 
@@ -190,33 +190,4 @@ SECTIONS.register("settings")(settings.settings_section)
 
 
 def _has_section(name: str) -> bool:
-    return name in BIAS + MEMORIZATION + DIVERSITY or name.startswith(LABELER)
-
-
-def _nothing(views: Views, what: str) -> str:
-    reasons = (f"{view.name}: {view.audit_reason or f'the audit has no results on {what}'}" for view in views)
-    return f"Nothing to show. {'; '.join(reasons)}."
-
-
-def _missing(views: Views, measured: Views) -> list[str]:
-    return [
-        f"{view.name} is missing here: {view.audit_reason or 'it was not measured in this audit'}."
-        for view in views
-        if view not in measured
-    ]
-
-
-def _tables(view: RunView, name: str, *, begins: bool = False) -> list[Table]:
-    found = () if view.audit is None else view.audit.tables
-    return [table for table in found if (table.name.startswith(name) if begins else table.name == name)]
-
-
-def _panels(views: Views, wanted: Callable[[str], bool]) -> list[Figure]:
-    """The wanted panels, drawn; one that several runs share (training and held-out images) is shown once."""
-    shared: dict[tuple[str, bytes], tuple[Panel, list[str]]] = {}
-    for view in views:
-        for panel in view.audit.panels if view.audit is not None else ():
-            if wanted(panel.name):
-                shared.setdefault((panel.name, panel.tiles.tobytes()), (panel, []))[1].append(view.name)
-    drawn = [draw_panel(panel, who(names, views)) for panel, names in shared.values()]
-    return [figure for figure in drawn if figure is not None]
+    return name in SHOWN or name.startswith(LABELER)

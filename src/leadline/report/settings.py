@@ -54,8 +54,11 @@ def settings_section(views: Views) -> Section:
     tables = []
     if with_recipe:
         tables.append(_comparison("recipe", "Recipe, in full", with_recipe))
+    networks = {view.name: found for view in views if (found := _networks(view))}
+    if networks:
+        tables.append(_comparison("networks", "Networks that read the images", networks))
     audits = {
-        view.name: {name: setting(value) for name, value in flat(view.audit.settings)}
+        view.name: {name: setting(value) for name, value in flat(view.audit.settings) if name not in _shown(view)}
         for view in views
         if view.audit is not None and view.audit.settings
     }
@@ -73,6 +76,19 @@ def settings_section(views: Views) -> Section:
         tables=tables,
         caveats=[f"{view.name}: {view.recipe_reason}." for view in views if view.recipe_reason],
     )
+
+
+def _networks(view: RunView) -> dict[str, str]:
+    """Name of each network of the audit -> what it is, in the audit's words."""
+    settings = {} if view.audit is None else view.audit.settings
+    labeler, encoders = settings.get("labeler"), settings.get("encoders")
+    found = {"labeler": labeler["description"]} if isinstance(labeler, Mapping) and "description" in labeler else {}
+    return found | ({name: setting(words) for name, words in encoders.items()} if isinstance(encoders, Mapping) else {})
+
+
+def _shown(view: RunView) -> set[str]:
+    """Settings that the table of networks has."""
+    return {"labeler.description", "encoders", *(f"encoders.{name}" for name in _networks(view))}
 
 
 def _provenance(view: RunView) -> dict[str, str]:

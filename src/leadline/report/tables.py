@@ -1,6 +1,6 @@
 """Measurements and the audit's own tables -> tables of the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leadline.records import Measurement, Table
@@ -9,18 +9,25 @@ from leadline.report.findings import (
     BOUNDS,
     NO_CLASS,
     all_groups,
+    calibrated_rate,
     compared_share,
     headline_groups,
     sampler_text,
     training_share,
 )
-from leadline.report.views import RunView
+from leadline.report.spaces import in_space
+from leadline.report.views import RunView, who
 from leadline.report.words import (
+    DIFFERENCE,
+    SETS,
+    brief_cell,
     interval_note,
     like,
+    listed,
     measurement_cell,
     not_measurable,
     number,
+    p_text,
     params_text,
     plain,
     quoted,
@@ -29,7 +36,10 @@ from leadline.report.words import (
 )
 
 Views = Sequence[RunView]
-SETS = {"samples": "generated", "held_out": "held-out real", "training": "training"}
+UNITS_TOLD = ("nearest_distance", "mean_pairwise_distance")
+"""Columns of the overview whose title cannot hold their unit."""
+MOST_TAGS = 4
+"""Kinds of one measurement that a sentence names one by one."""
 
 
 def known(value: int | float | str | None) -> Cell:
@@ -40,39 +50,51 @@ def known(value: int | float | str | None) -> Cell:
 
 
 def overview(views: Views) -> TableView:
-    """One row per run, by depth: what it is, how it was sampled, what came out."""
+    """One row per run, by depth: what it is, how it was sampled, what came out; no column that no run fills."""
     group = next((g for view in views for g in headline_groups(view)[:1]), None)
-    columns = ["Run", "Depth", "Parameters", "Training steps", "Sampler", "Images"]
-    columns += [f"Share of {quoted(group)}", f"{quoted(group)} in training data"] if group is not None else []
-    columns += ["Unclassified", "Nearest training image", "Mean pairwise distance"]
-    rows, shown = [], []
-    for view in views:
-        found = [] if group is None else [compared_share(view, group), training_share(view, group)]
-        nearest = view.against_k("nearest_distance", "samples")
-        found += [
-            view.first("share", "unclassified", set="samples"),
-            nearest[0] if nearest else None,
-            view.first("mean_pairwise_distance", set="samples"),
-        ]
-        facts = (
-            view.depth,
-            view.header.model.get("parameters"),
-            None if view.recipe is None else view.recipe.train.steps,
-            sampler_text(view),
-            next((m.n for m in view.find("share", set="samples") + nearest if m.n is not None), None),
-        )
-        rows.append((Cell(text=view.name), *map(known, facts), *map(measurement_cell, found)))
-        shown += found
-    units = dict.fromkeys(f"{m.name} in {m.unit}" for m in shown if m is not None and m.unit and m.name != "share")
+    copies = any(calibrated_rate(view) is not None for view in views)
+    found = [_overview_row(view, group, copies=copies) for view in views]
+    filled = [title for title in found[0] if any(row[title] is not None for row in found)]
+    shown = [value for row in found for value in row.values() if isinstance(value, Measurement)]
+    rows = []
+    for view, row in zip(views, found, strict=True):
+        rows.append((Cell(text=view.name), *(_overview_cell(row[title]) for title in filled)))
+    units = dict.fromkeys(f"{m.name} in {m.unit}" for m in shown if m.unit and m.name in UNITS_TOLD)
     return TableView(
         key="overview",
         caption="Runs by depth (number of down blocks)" if len(views) > 1 else "The run",
-        columns=tuple(columns),
+        columns=("Run", *filled),
         rows=tuple(rows),
         note=" ".join(
             filter(None, (interval_note(shown, methods=False), f"Units: {'; '.join(units)}." if units else ""))
         ),
     )
+
+
+def _overview_row(view: RunView, group: str | None, *, copies: bool) -> dict[str, Measurement | int | str | None]:
+    nearest = view.against_k("nearest_distance", "samples")
+    facts: dict[str, Measurement | int | str | None] = {
+        "Depth": view.depth,
+        "Parameters": view.header.model.get("parameters"),
+        "Training steps": None if view.recipe is None else view.recipe.train.steps,
+        "Sampler": sampler_text(view),
+        "Images": next((m.n for m in view.find("share", set="samples") + nearest if m.n is not None), None),
+    }
+    if group is not None:
+        facts[f"Share of {quoted(group)}"] = compared_share(view, group)
+        facts[f"{quoted(group)} in training data"] = training_share(view, group)
+    facts["Unclassified"] = view.first("share", "unclassified", set="samples")
+    if copies:
+        facts["Counted as copies"] = calibrated_rate(view)
+    else:
+        facts["Nearest training image"] = next(iter(nearest), None)
+    return facts | {
+        "Mean pairwise distance": view.first("mean_pairwise_distance", set="samples"),
+    }
+
+
+def _overview_cell(value: Measurement | int | str | None) -> Cell:
+    return brief_cell(value) if isinstance(value, Measurement) else known(value)
 
 
 def shares(view: RunView) -> TableView:
@@ -83,11 +105,11 @@ def shares(view: RunView) -> TableView:
         of_all = view.first("share", group, set="samples")
         if group in NO_CLASS:
             if of_all is not None:
-                rows.append((Cell(text=group), measurement_cell(of_all), *[Cell(text="–", muted=True)] * 6))
+                rows.append((Cell(text=group), brief_cell(of_all), *[Cell(text="–", muted=True)] * 6))
             continue
         found = [of_all, compared_share(view, group), training_share(view, group)]
         found += [view.first(name, group) for name in comparisons]
-        rows.append((Cell(text=plain(group)), *map(measurement_cell, found), _bounds(found[3])))
+        rows.append((Cell(text=plain(group)), *map(brief_cell, found), _bounds(found[3])))
         shown += found
     return TableView(
         key="shares",
@@ -114,25 +136,35 @@ def _bounds(difference: Measurement | None) -> Cell:
     return Cell(text=f"{' / '.join(ends)} points", numeric=True)
 
 
-def neighbours(views: Views, name: str) -> TableView:
-    """Distance or similarity to the k nearest training images as the papers' Table 3: a row per run and set."""
+def neighbours(views: Views, name: str, space: str | None) -> TableView:
+    """Distance or similarity to the k nearest training images as the papers' Table 3: a row per run and set.
+
+    Below them their difference, where the audit tested it.
+    """
     ks = _ks(views, name)
     rows, shown = [], []
     for view in views:
-        for subset in ("samples", "held_out"):
-            found = [view.first(name, set=subset, k=k) for k in ks] or [view.first(name, set=subset)]
-            if any(m is not None for m in found):
-                n = next((m.n for m in found if m is not None and m.n is not None), None)
-                cells = (Cell(text=view.name), Cell(text=SETS[subset]), known(n), *map(measurement_cell, found))
-                rows.append(cells)
-                shown += found
+        for of, words in ((name, "samples"), (name, "held_out"), (f"{name}_difference", None)):
+            found = [view.first(of, set=words, k=k, space=space) for k in ks or (None,)]
+            present = [m for m in found if m is not None and (m.value is not None or words is not None)]
+            if present:
+                n = next((m.n for m in present if m.n is not None), None) if words else None
+                title = SETS[words] if words else DIFFERENCE
+                cells = [brief_cell(m, tested(m)) for m in found]
+                rows.append((Cell(text=view.name), Cell(text=title), known(n), *cells))
+                shown += present
     return TableView(
         key=name,
-        caption=f"{name}: mean over the k nearest training images",
+        caption=f"{name}{in_space(space)}: mean over the k nearest training images",
         columns=("Run", "Images", "n", *([f"k = {k}" for k in ks] or ["Value"])),
         rows=tuple(rows),
-        note=_about(shown),
+        note=about(shown),
     )
+
+
+def tested(m: Measurement | None) -> str:
+    """`, p = 0.031` where a test was made."""
+    return f", {p_text(m.params['p'])}" if m is not None and "p" in m.params else ""
 
 
 def plain_distances(views: Views) -> TableView | None:
@@ -164,38 +196,29 @@ def _ks(views: Views, name: str) -> list[int]:
     return sorted({m.params["k"] for view in views for m in view.find(name) if "k" in m.params})
 
 
-def diversity(views: Views) -> TableView:
-    """Mean pairwise distance of every run and its training data."""
-    rows, shown = [], []
-    for view in views:
-        for subset in ("samples", "training"):
-            found = view.first("mean_pairwise_distance", set=subset)
-            n = None if found is None else found.n
-            rows.append((Cell(text=view.name), Cell(text=SETS[subset]), known(n), measurement_cell(found)))
-            shown.append(found)
-    columns = ("Run", "Images", "n", "Mean pairwise distance")
-    return TableView(
-        key="mean_pairwise_distance",
-        caption="Mean pairwise distance",
-        columns=columns,
-        rows=tuple(rows),
-        note=_about(shown),
-    )
-
-
-def _about(measurements: Sequence[Measurement | None]) -> str:
-    """Unit, space and direction of the values of one table, and what their intervals are."""
+def about(measurements: Sequence[Measurement | None]) -> str:
+    """Unit and direction of the values of one table, and what their intervals are."""
     found = [m for m in measurements if m is not None and m.value is not None]
     units = "; ".join(dict.fromkeys(m.unit for m in found if m.unit))
-    spaces = "; ".join(dict.fromkeys(str(m.params["space"]) for m in found if "space" in m.params))
     directions = "; ".join(dict.fromkeys(m.direction for m in found if m.direction))
     parts = (
-        f"Measured in {spaces}." if spaces else "",
         f"Unit: {units}." if units else "",
         f"Direction: {directions}." if directions else "",
         interval_note(found),
     )
     return " ".join(part for part in parts if part)
+
+
+def reading(views: Views, titles: Mapping[str, str]) -> TableView:
+    """What measurements mean and how their intervals were made, as the first of each that has a value says."""
+    rows = []
+    for name, title in titles.items():
+        found = next((m for view in views for m in view.find(name) if m.value is not None), None)
+        if found is not None:
+            told = (found.direction, found.unit, found.method)
+            rows.append((Cell(text=title), *(known(words or None) for words in told)))
+    columns = ("Measure", "Direction", "Unit", "Interval by")
+    return TableView(key="reading", caption="How to read them", columns=columns, rows=tuple(rows), style="dense")
 
 
 def long(view: RunView, names: Sequence[str], caption: str) -> TableView:
@@ -212,14 +235,26 @@ def _long_row(m: Measurement) -> tuple[Cell, ...]:
 
 
 def not_measured(views: Views, names: Sequence[str]) -> list[str]:
-    """One sentence per measurement that could not be made, with the reason; equal ones once."""
-    sentences: dict[str, None] = {}
+    """One sentence per reason why a measurement could not be made, with all that it holds for."""
+    of_reason: dict[str, dict[tuple[str, ...], dict[str, None]]] = {}
+    runs: dict[str, dict[str, None]] = {}
     for view in views:
         for m in (m for name in names for m in view.find(name) if m.value is None):
-            of = SETS.get(str(m.params.get("set")), "")
-            tags = ", ".join(part for part in (m.group or "", of) if part)
-            sentences[f"{view.name}: {m.name}{f' ({tags})' if tags else ''} is {not_measurable(m)}"] = None
-    return list(sentences)
+            tags = (m.group, SETS.get(str(m.params.get("set"))), *(m.params.get(key) for key in ("space", "rule")))
+            told = tuple(str(tag) for tag in tags if tag is not None)
+            of_reason.setdefault(not_measurable(m), {}).setdefault(told, {})[m.name] = None
+            runs.setdefault(not_measurable(m), {})[view.name] = None
+    return [
+        f"{who(list(runs[reason]), views)}: {_concerned(concerned)} {reason}" for reason, concerned in of_reason.items()
+    ]
+
+
+def _concerned(concerned: dict[tuple[str, ...], dict[str, None]]) -> str:
+    """`a and b (held-out real)`: names that share their tags stand together; of many tags only how many."""
+    if len(concerned) > MOST_TAGS:
+        names = dict.fromkeys(name for names in concerned.values() for name in names)
+        return f"{listed(names)} ({len(concerned)} kinds)"
+    return "; ".join(listed(names) + (f" ({', '.join(tags)})" if tags else "") for tags, names in concerned.items())
 
 
 def of_audit(view: RunView, table: Table) -> TableView:

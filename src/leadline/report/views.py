@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from leadline.comparison import Comparison
 from leadline.errors import LeadlineError
+from leadline.gate import Verdict
 from leadline.recipe import Recipe, SampleSpec
-from leadline.records import AuditResult, Measurement
+from leadline.records import AuditResult, Measurement, Table
 from leadline.report.words import listed, plain
 from leadline.runs import Run, RunHeader
 
@@ -19,7 +21,8 @@ class RunView:
     """A run with what was read from its folder.
 
     name: its title, unique on the page. label: short, for axes (`4 blocks`). audit_reason, curve_reason,
-    recipe_reason: why `audit` or `recipe` is None or `curve` empty.
+    recipe_reason: why `audit` or `recipe` is None or `curve` empty. judged_reason: why verdicts or the comparison with
+    an earlier audit, which need not be there, cannot be read.
     """
 
     name: str
@@ -32,6 +35,9 @@ class RunView:
     audit_reason: str = ""
     curve: Sequence[dict[str, Any]] = field(default_factory=tuple)
     curve_reason: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    comparison: Comparison | None = None
+    judged_reason: str = ""
 
     @property
     def depth(self) -> str | None:
@@ -57,25 +63,34 @@ class RunView:
     def find(self, name: str, group: str | None = None, **params: Any) -> list[Measurement]:
         """The audit's measurements of that name, group and params, those with a value first.
 
-        One that could not be measured may be recorded once for all groups or options: it answers for each of them.
+        A param of None is any. One that could not be measured may be recorded once for all groups or options: it
+        answers for each of them.
         """
         found = [m for m in self.audit or () if m.name == name and _answers(m, group, params)]
         return sorted(found, key=lambda m: m.value is None)
+
+    def measured(self, names: Sequence[str]) -> bool:
+        """Whether one of these measurements has a value."""
+        return any(m.value is not None for name in names for m in self.find(name))
 
     def first(self, name: str, group: str | None = None, **params: Any) -> Measurement | None:
         """The first such measurement, or None."""
         return next(iter(self.find(name, group, **params)), None)
 
-    def against_k(self, name: str, subset: str) -> list[Measurement]:
-        """Measurements over the nearest neighbours of one set (samples, held_out), by rising k."""
-        return sorted(self.find(name, set=subset), key=lambda m: m.params.get("k", 0))
+    def against_k(self, name: str, subset: str, space: str | None = None) -> list[Measurement]:
+        """Measurements over the nearest neighbours of one set (samples, held_out) in one space, by rising k."""
+        return sorted(self.find(name, set=subset, space=space), key=lambda m: m.params.get("k", 0))
+
+    def tables(self, beginning: str) -> list[Table]:
+        """The audit's own tables whose name begins so."""
+        return [] if self.audit is None else [t for t in self.audit.tables if t.name.startswith(beginning)]
 
 
 def _answers(m: Measurement, group: str | None, params: dict[str, Any]) -> bool:
     everything = m.value is None
     right_group = group is None or m.group == group or (everything and m.group is None)
     return right_group and all(
-        m.params[key] == value if key in m.params else everything for key, value in params.items()
+        m.params[key] == value if key in m.params else everything for key, value in params.items() if value is not None
     )
 
 
@@ -117,6 +132,11 @@ def _open(run: Run) -> RunView:
             )
     except UNREADABLE as error:
         parts["curve_reason"] = f"the training curve cannot be read: {error}"
+    try:
+        parts["verdicts"] = run.gate()
+        parts["comparison"] = run.comparison()
+    except UNREADABLE as error:
+        parts["judged_reason"] = f"what was said before a release cannot be read: {error}"
     label = _label(run, parts.get("recipe"))
     return RunView(name=plain(run.title), label=label, folder=plain(run.folder.name), header=run.header, **parts)
 
@@ -140,6 +160,21 @@ def _by_depth(view: RunView) -> tuple[Any, ...]:
 def who(names: Sequence[str], views: Sequence[RunView]) -> str:
     """`All runs`, or the names of those that are meant."""
     return "All runs" if len(names) == len(views) > 1 else listed(names)
+
+
+def nothing_to_show(views: Sequence[RunView], what: str) -> str:
+    """The lead of a section that no run has results for."""
+    reasons = (f"{view.name}: {view.audit_reason or f'the audit has no results on {what}'}" for view in views)
+    return f"Nothing to show. {'; '.join(reasons)}."
+
+
+def missing_runs(views: Sequence[RunView], measured: Sequence[RunView]) -> list[str]:
+    """One sentence per run that a section does not show, with the reason."""
+    return [
+        f"{view.name} is missing here: {view.audit_reason or 'it was not measured in this audit'}."
+        for view in views
+        if view not in measured
+    ]
 
 
 def _named_apart(views: Sequence[RunView]) -> list[RunView]:

@@ -10,10 +10,13 @@ from leadline.report.content import Cell
 
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
-SHARES = {"share", "labeler_accuracy"}
+SHARES = {"share", "labeler_accuracy", "nearest_copy_rate", "authentic_rate"}
 """Names whose value is a part of one whole: written in per cent."""
-POINTS = {"share_difference"}
+POINTS = {"share_difference", "copy_rate_excess"}
 """Names whose value is a difference of two shares: written in percentage points."""
+SETS = {"samples": "generated", "held_out": "held-out real", "training": "training"}
+"""Sets of images -> what a reader calls them."""
+DIFFERENCE = f"generated {MINUS} held-out"
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -35,6 +38,11 @@ def number(value: int | float, digits: int = 4, *, signed: bool = False) -> str:
         return f"{sign}{size:.{digits - 1}e}"
     decimals = max(0, digits - 1 - math.floor(math.log10(size)))
     return f"{sign}{size:,.{decimals}f}"
+
+
+def short(value: int | float) -> str:
+    """A number without zeros at its end: `0.5`, `1,000`, `0.3333`."""
+    return f"{value:,.4g}".replace("-", MINUS) if abs(value) < 1000 else number(value)
 
 
 def percentage(value: float, *, signed: bool = False) -> str:
@@ -125,6 +133,21 @@ def measurement_cell(found: Measurement | None, missing: str = "not measured") -
     return Cell(text=like(found, found.value), detail=ends_text(found), numeric=True)
 
 
+def brief_cell(found: Measurement | None, beside: str = "") -> Cell:
+    """The cell of one measurement whose reason, where it has no value, stands elsewhere in the section.
+
+    `beside` comes after the value.
+    """
+    if found is None or found.value is None:
+        return Cell(text="–" if found is None else "not measurable", muted=True)
+    return Cell(text=like(found, found.value) + beside, detail=ends_text(found), numeric=True)
+
+
+def p_text(p: float) -> str:
+    """`p = 0.031`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.995 else "p = 1"
+
+
 def table_cell(value: str | int | float | None) -> Cell:
     """The cell of a value that the audit put in a table; None is shown as a dash."""
     if value is None:
@@ -135,8 +158,8 @@ def table_cell(value: str | int | float | None) -> Cell:
 
 
 def setting(value: Any) -> str:
-    """A setting's value in words: lists with commas, mappings as name: value, yes and no, a dash for None."""
-    if value is None:
+    """A setting's value in words: lists with commas, mappings as name: value, yes and no, a dash for nothing."""
+    if value is None or value == "":
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
