@@ -60,16 +60,8 @@ def speed(n: int, q: int, dimension: int, runs: int) -> None:
         fresh.add(reference)
         fresh.search(queries, K)
 
-    def leadline_in_bfloat16() -> None:
-        torch.set_float32_matmul_precision("medium")
-        try:
-            nearest_neighbors(queries, reference, K)
-        finally:
-            torch.set_float32_matmul_precision("highest")
-
     contenders: dict[str, Callable[[], object]] = {
         "leadline": lambda: nearest_neighbors(queries, reference, K),
-        "leadline, matmul precision medium": leadline_in_bfloat16,
         "faiss search": lambda: index.search(queries, K),
         "faiss add and search": faiss_with_add,
         **{f"product, tiles of {tile:,}": product(queries, reference, tile) for tile in TILES if tile <= n},
@@ -86,7 +78,7 @@ def speed(n: int, q: int, dimension: int, runs: int) -> None:
     work = 2 * n * q * dimension / 1e9
     print(f"{q:,} queries in {n:,} × {dimension}, k = {K}, {torch.get_num_threads()} threads, {runs} rounds")
     print("| | median s | GFLOP/s | time, in leadline's |\n|---|---|---|---|")
-    for name in ("leadline", "leadline, matmul precision medium", "faiss search", "faiss add and search", "product"):
+    for name in ("leadline", "faiss search", "faiss add and search", "product"):
         ratio = median(other / own for other, own in zip(seconds[name], seconds["leadline"], strict=True))
         print(f"| {name} | {median(seconds[name]):.2f} | {work / median(seconds[name]):.0f} | {ratio:.2f} |")
     compare_with_scikit_learn(queries[:CHECKED], reference)

@@ -19,6 +19,7 @@ from PIL import Image
 
 import leadline
 from leadline.audit.encoders import load_encoder
+from leadline.audit.features import Encoder, TappedEncoder
 from leadline.data import load, load_images
 from leadline.progress import ConsoleProgress
 from leadline.recipe import AuditSpec, DataSpec
@@ -36,9 +37,11 @@ def main() -> None:
         parts = written(Path(folder), arguments.images)
         print(f"{arguments.images:,} images of {SIZE}×{SIZE}, {torch.get_num_threads()} threads")
         print("| networks | decode, s | forward passes, s | whole audit, s | ratio |\n|---|---|---|---|---|")
+        cpu = torch.device("cpu")
+        encoders = [load_encoder(text, shape=(3, SIZE, SIZE), device=cpu) for text in arguments.encoder]
         for _ in range(arguments.repeats):
             decode = timed(lambda: [decoded(file) for files in parts.values() for file in files.iterdir()])
-            forward = timed(lambda: passes(arguments.encoder, arguments.images))
+            forward = timed(lambda: passes(encoders, arguments.images))
             whole = timed(lambda: audit(parts, arguments.encoder))
             names = ", ".join(text.partition(":")[0] for text in arguments.encoder)
             print(f"| {names} | {decode:.1f} | {forward:.1f} | {whole:.1f} | {whole / (decode + forward):.3f} |")
@@ -67,14 +70,16 @@ def decoded(file: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
 
-def passes(encoders: list[str], number: int) -> None:
+def passes(encoders: list[Encoder], number: int) -> None:
     """Every network over as many images, in its own batches, and nothing kept."""
     images = torch.rand(256, 3, SIZE, SIZE).mul(2).sub(1).numpy()
-    for text in encoders:
-        encoder = load_encoder(text, shape=(3, SIZE, SIZE), device=torch.device("cpu"))
+    for encoder in encoders:
         batch = images[: encoder.batch_size]
         for _ in range(-(-number // len(batch))):
-            encoder.encode(batch)
+            if isinstance(encoder, TappedEncoder):
+                encoder.encode_with_taps(batch)
+            else:
+                encoder.encode(batch)
 
 
 def audit(parts: dict[str, Path], encoders: list[str]) -> None:

@@ -179,6 +179,53 @@ def test_the_same_images_are_not_tested() -> None:
     assert compare(audit(thinned[0]), audit(thinned[1])).unchanged == 1
 
 
+def growing(value: float, n: int, **params: Any) -> Measurement:
+    """A score that more images alone bring up, with an interval that other sizes fall out of."""
+    bounds = {"lower": value - 0.1, "upper": value + 0.1, "level": 0.95}
+    return Measurement(name="score", value=value, n=n, params={"depends_on_n": True, **params}, **bounds)
+
+
+def test_what_depends_on_the_number_of_images_is_tested_at_equal_numbers_alone() -> None:
+    unequal = one(growing(1.0, 1000), growing(3.0, 10000))
+    assert unequal.difference.value == 2.0
+    assert unequal.difference.method == ("no interval: it depends on the number of images (1,000 before, 10,000 now)")
+    assert not unequal.tested
+    assert one(growing(1.0, 1000), growing(3.0, 1000)).differs
+    plain = growing(3.0, 10000).model_copy(update={"params": {}})
+    assert one(growing(1.0, 1000).model_copy(update={"params": {}}), plain).differs
+    # An audit of an older version does not carry the flag.
+    assert not one(growing(1.0, 1000).model_copy(update={"params": {}}), growing(3.0, 10000)).tested
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((1000, 500, 2000, 500), "images (1,000 before, 2,000 now)"),
+        ((1000, 500, 1000, 600), "training images (500 before, 600 now)"),
+        ((1000, 500, 2000, 600), "images (1,000 before, 2,000 now) and of training images (500 before, 600 now)"),
+    ],
+)
+def test_the_number_of_both_sets_counts_whatever_n_is(sizes: tuple[int, int, int, int], words: str) -> None:
+    """The n of a recall is that of the training images; it depends on how many samples there are."""
+    old, new = (
+        growing(value, 500, images=images, training_images=training)
+        for value, (images, training) in ((1.0, sizes[:2]), (3.0, sizes[2:]))
+    )
+    change = one(old, new)
+    assert change.difference.method == f"no interval: it depends on the number of {words}"
+    assert change.remarks == ()
+
+
+def test_numbers_of_images_that_differ_are_remarked_where_the_difference_is_tested() -> None:
+    old, new = (
+        share(0.5, 0.4, 0.6, params={"set": "samples", "images": n, "training_images": 500}) for n in (1000, 2000)
+    )
+    change = one(old, new)
+    assert change.tested
+    assert change.remarks == ("images: 1,000 → 2,000",)
+    assert one(old.model_copy(update={"n": 1000}), new.model_copy(update={"n": 2000})).remarks == ()
+
+
 def test_how_many_differ_and_how_many_would_by_chance() -> None:
     def result(moved: float) -> AuditResult:
         found = [share(0.5, 0.45, 0.55, group=str(i)) for i in range(19)]
@@ -237,6 +284,15 @@ def test_the_table_for_a_terminal() -> None:
         "4 more in the report",
         "1 without counterpart or number in one of the audits (the report says why)",
     ]
+
+
+def test_the_terminal_shows_unequal_numbers_and_why_there_is_no_interval() -> None:
+    old, new = share(0.5, 0.45, 0.55, n=100), share(0.9, 0.85, 0.95, n=400)
+    lines = as_text(compare(audit(old, growing(1.0, 100)), audit(new, growing(3.0, 400)))).splitlines()
+    assert "0.5 (n = 100)  0.9 (n = 400)  +0.4 (95%: " in lines[2]
+    assert lines[3].split()[0] == "score"
+    assert lines[3].endswith("+2 (no interval: it depends on the number of images (100 before, 400 now))")
+    assert lines[0].startswith("1 of 1 measurements differs")
 
 
 def test_a_label_has_what_identifies_and_nothing_else() -> None:

@@ -15,7 +15,7 @@ from leadline import experiment
 from leadline.data import load
 from leadline.experiment import audit_images, audit_run, members, run, sample_model, samples_of, sweep
 from leadline.presets import preset
-from leadline.recipe import AuditSpec, DataSpec, Recipe, SampleSpec, with_overrides
+from leadline.recipe import AuditSpec, DataSpec, Recipe, SampleSpec, fingerprint, with_overrides
 from leadline.runs import Run
 
 TINY = ["train.steps=4", "train.batch_size=4", "train.checkpoint_every=2", "train.log_every=2", "sample.num_images=6",
@@ -70,7 +70,8 @@ def test_started_again_a_complete_run_does_nothing(finished, recipe, monkeypatch
         monkeypatch.setattr(experiment, name, forbidden)
     said = []
     again = run(recipe, finished.folder.parent, progress=lambda stage, *_: said.append(stage))
-    assert said == ["complete already, nothing to do"]
+    assert said[-1] == "complete already, nothing to do"
+    assert set(said[:-1]) == {"decoding digits"}
     assert again.header.status == "complete"
     assert again.header.seconds == finished.header.seconds
 
@@ -121,7 +122,7 @@ def test_other_samples_of_a_trained_model_reuse_its_training(finished, recipe, m
 def test_data_that_changed_since_is_refused(finished, recipe, monkeypatch):
     splits = load(recipe.data)
     other = replace(splits, train=replace(splits.train, pixels=255 - splits.train.pixels))
-    monkeypatch.setattr(experiment, "load", lambda spec: other)
+    monkeypatch.setattr(experiment, "load", lambda spec, progress: other)
     with pytest.raises(ValueError, match="was made from other training images"):
         run(recipe, finished.folder.parent)
 
@@ -247,3 +248,17 @@ def test_several_processes_share_the_training_only(recipe, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="accelerate launch -m leadline train RECIPE"):
         run(recipe, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_other_weights_behind_the_same_path_are_another_audit(tmp_path):
+    file, folder = tmp_path / "weights.pth", tmp_path / "model"
+    spec = AuditSpec(encoders=("labeler", f"squeezenet:{file}", f"dinov2:{folder}"))
+    absent = experiment.audit_fingerprint(spec)
+    file.write_bytes(b"one")
+    first = experiment.audit_fingerprint(spec)
+    file.write_bytes(b"two")
+    second = experiment.audit_fingerprint(spec)
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"three")
+    assert len({absent, first, second, experiment.audit_fingerprint(spec)}) == 4
+    assert experiment.audit_fingerprint(AuditSpec()) == fingerprint(AuditSpec())

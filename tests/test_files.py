@@ -1,5 +1,6 @@
 """Files that are whole or not there, locks that die with their process, names that stay in their folder."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from leadline.errors import LeadlineError
-from leadline.files import atomic_file, atomic_folder, inside, locked, write_text
+from leadline.files import atomic_file, atomic_folder, file_digest, inside, locked, write_text
 
 
 @contextmanager
@@ -205,3 +206,8 @@ def test_a_name_of_no_file_is_refused(home: Path, name: str) -> None:
     """Not a plain ValueError or RuntimeError, which would end the reading of a table for one bad cell."""
     with pytest.raises(LeadlineError, match="is no name of a file in"):
         inside(home, name)
+
+
+def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    assert file_digest(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()

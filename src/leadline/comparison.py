@@ -14,6 +14,8 @@ IDENTITY = ("set", "space", "k", "rule", "pairs", "net", "version")
 """Params that say which measurement it is. The others are results (standard_error, p, l2) or settings."""
 NOT_REMARKED = {"caution", "value_at_equal_n"}
 """Params in words that speak of the result, and change with it."""
+SIZES = {"images": "images", "training_images": "training images"}
+"""Params that say of how many images a measurement is, where its n does not."""
 NOT_COMPARED = {"num_panels", "encoders"}
 """Settings of an audit that change no number; which spaces there are shows in what has no counterpart."""
 NOUNS = {"training": "training data", "held_out": "held-out images"}
@@ -212,6 +214,10 @@ def _change(old: Measurement, new: Measurement) -> Change:
         for name in new.params
         if name in old.params and name not in {*IDENTITY, *NOT_REMARKED} and _says(old.params[name], new.params[name])
     ]
+    sizes = () if _depends_on_n(old, new) else _sizes_that_differ(old, new)
+    # Where n is that number, it stands beside the value.
+    shown = [size for size in sizes if size[1:] != (old.n, new.n)]
+    remarks += [f"{noun}: {before:,} → {now:,}" for noun, before, now in shown]
     return Change(old=old, new=new, difference=_difference(old, new), remarks=tuple(remarks))
 
 
@@ -220,8 +226,27 @@ def _says(old: Any, new: Any) -> bool:
     return isinstance(old, str | bool) and isinstance(new, str | bool) and old != new
 
 
+def _depends_on_n(old: Measurement, new: Measurement) -> bool:
+    """Whether more images of the same kind give another value; an audit of an older version may not say so."""
+    return any(m.params.get("depends_on_n") is True for m in (old, new))
+
+
+def _sizes_that_differ(old: Measurement, new: Measurement) -> list[tuple[str, int, int]]:
+    """(of what, number before, number now), by the params where both have them, else by n."""
+    given = {noun: (old.params[name], new.params[name]) for name, noun in SIZES.items() if _both(name, old, new)}
+    sizes = given or {"images": (old.n, new.n)}
+    return [(noun, before, now) for noun, (before, now) in sizes.items() if before and now and before != now]
+
+
+def _both(name: str, old: Measurement, new: Measurement) -> bool:
+    return all(isinstance(m.params.get(name), int) for m in (old, new))
+
+
 def _difference(old: Measurement, new: Measurement) -> Measurement:
-    """New minus old, with an interval where both have one of the same level and the images are not the same."""
+    """New minus old, with an interval where both have one of the same level and nothing else explains it.
+
+    Of the same images there is none, nor where the value depends on how many images there are and that differs.
+    """
     fields: dict[str, Any] = {
         "name": f"{new.name}_change",
         "unit": new.unit,
@@ -235,6 +260,10 @@ def _difference(old: Measurement, new: Measurement) -> Measurement:
     if old.unit != new.unit:
         return Measurement.not_measurable(reason=f"the units differ: {old.unit!r} and {new.unit!r}", **fields)
     fields["value"] = first - second
+    sizes = _sizes_that_differ(old, new) if _depends_on_n(old, new) else []
+    if sizes:
+        told = " and of ".join(f"{noun} ({before:,} before, {now:,} now)" for noun, before, now in sizes)
+        return Measurement(method=f"no interval: it depends on the number of {told}", **fields)
     if _same_images(old, new):
         return Measurement(method=SAME_IMAGES, **fields)
     if new.lower is None or new.upper is None or old.lower is None or old.upper is None:
@@ -307,6 +336,7 @@ def as_text(comparison: Comparison, *, most: int = 12) -> str:
 
 def _row(change: Change) -> tuple[str, ...]:
     d = change.difference
-    interval = "" if d.lower is None else f" ({100 * (d.level or 0):g}%: {d.lower:+.3g} to {d.upper:+.3g})"
-    values = (f"{change.old.value:.4g}", f"{change.new.value:.4g}", f"{d.value:+.3g}{interval}")
-    return ("*" if change.differs else "", label(change.new), *values)
+    interval = d.method if d.lower is None else f"{100 * (d.level or 0):g}%: {d.lower:+.3g} to {d.upper:+.3g}"
+    sizes = [f" (n = {m.n:,})" if m.n and change.old.n != change.new.n else "" for m in (change.old, change.new)]
+    values = [f"{m.value:.4g}{size}" for m, size in zip((change.old, change.new), sizes, strict=True)]
+    return ("*" if change.differs else "", label(change.new), *values, f"{d.value:+.3g} ({interval})")

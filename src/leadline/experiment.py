@@ -1,5 +1,6 @@
 """run(recipe) -> Run: data, training, samples, audit; skips what is complete and resumes what was started."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,7 @@ from leadline.audit import METRICS, AuditFailed, measure, require_networks
 from leadline.data import load, load_images
 from leadline.data.shards import read_shards
 from leadline.errors import LeadlineError
-from leadline.files import atomic_folder
+from leadline.files import atomic_folder, file_digest
 from leadline.models.denoiser import ddpm_sigmas
 from leadline.models.pretrained import load_pipeline, save_pipeline
 from leadline.models.unet import build_unet, count_parameters
@@ -244,10 +245,26 @@ def audit_stage(
     result.update(status="complete")
 
 
+def audit_fingerprint(spec: AuditSpec) -> str:
+    """8 hex digits of the spec, and of what lies behind the paths in it: other weights are another audit."""
+    named = (text.partition(":")[2] for text in (*spec.encoders, spec.labeler_model))
+    contents = [file_digest(file) for path in named if path for file in weight_files(Path(path).expanduser())]
+    if not contents:
+        return fingerprint(spec)
+    return hashlib.sha256(" ".join([fingerprint(spec), *contents]).encode()).hexdigest()[:8]
+
+
+def weight_files(path: Path) -> list[Path]:
+    """A file of weights, or the safetensors and configurations of a folder; nothing where there is neither."""
+    if path.is_file():
+        return [path]
+    return sorted(file for pattern in ("*.safetensors", "*.json") for file in path.glob(pattern))
+
+
 def same_audit(result: Run, spec: AuditSpec) -> bool:
     """Whether the run holds the finished audit of that spec."""
     previous = result.audit()
-    return previous is not None and previous.settings.get("fingerprint") == fingerprint(spec)
+    return previous is not None and previous.settings.get("fingerprint") == audit_fingerprint(spec)
 
 
 def save_measured(result: Run, spec: AuditSpec, measured: Callable[[], AuditResult]) -> None:
@@ -261,7 +278,7 @@ def save_measured(result: Run, spec: AuditSpec, measured: Callable[[], AuditResu
         with timed(result, "audit"):
             try:
                 found = measured()
-                found = replace(found, settings={**found.settings, "fingerprint": fingerprint(spec)})
+                found = replace(found, settings={**found.settings, "fingerprint": audit_fingerprint(spec)})
             except AuditFailed as failure:
                 found, fault = failure.result, failure
         result.save_audit(found)

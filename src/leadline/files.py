@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, whenever the process is killed."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -87,6 +88,12 @@ def locked(path: Path) -> Iterator[None]:
                 f"{path.parent} is in use by another leadline process: wait for it, or choose another folder (--out)"
             ) from None
         yield
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read in parts."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -14,7 +14,8 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 a fault in leadline, what was computed until then is kept; 2 bad input, the message says "
     "what to change; 3 done, but a condition of --fail-if holds or could not be checked; 130 interrupted."
 )
-ENCODER_NAMES = "inception, lpips-alex, lpips-vgg, lpips-squeeze, squeezenet, dinov2, clip, sscd"
+ENCODER_NAMES = "inception, lpips-alex, lpips-vgg, lpips-squeeze, squeezenet, dinov2, clip, sscd, pixels"
+"""The registry's, written out: it imports torch, and help is to be quick."""
 LABELER = "labeler"
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run folders.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field: train.steps=4000.")]

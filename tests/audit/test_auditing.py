@@ -27,7 +27,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the labeler was trained before the inputs were checked")
 
-    monkeypatch.setattr("leadline.audit.auditing.train_labeler", refuse)
+    monkeypatch.setattr("leadline.audit.preparing.train_labeler", refuse)
 
 
 def test_the_whole_audit_finds_what_was_put_in(splits: Splits) -> None:
@@ -44,10 +44,17 @@ def test_the_whole_audit_finds_what_was_put_in(splits: Splits) -> None:
     assert amplification.upper < 0  # type: ignore[operator]
     assert set(amplification.computed_from) == {"samples", "training", "labeler"}
     assert amplification.computed_from["training"] == splits.train.fingerprint()
-    assert [table.name for table in result.tables] == ["labeler_confusion", "shares", "copy_rate_sweep"]
+    assert [table.name for table in result.tables] == [
+        "labeler_confusion",
+        "shares",
+        "copy_rate_sweep",
+        "suspicious_images",
+    ]
     assert result.tables[1].columns[-1] == "training images, by the labeler"
     assert [row[1] for row in result.tables[1].rows[:2]] == [row[3] for row in result.tables[1].rows[:2]]
-    assert all(m.status == "ok" for m in result)
+    missing = [m for m in result if m.value is None]
+    assert {m.params["rule"] for m in missing} == {"calibrated"}
+    assert all("takes 198 held-out images or more" in str(m.reason) for m in missing)
     assert {m.name for m in result} == {
         "labeler_accuracy",
         *(name for metric in METRICS.values() for name in metric.reports),
@@ -206,3 +213,13 @@ def test_images_are_named_by_path_and_reference_by_path_too(tmp_path: Path, spli
     }
     assert all(isinstance(panel, Panel) for panel in result.panels)
     assert str(result).count("\n") == len(result) - 1
+
+
+def test_held_out_images_that_are_training_images_are_left_out_and_counted(splits: Splits) -> None:
+    assert splits.held_out is not None
+    both = np.concatenate([splits.held_out.pixels, splits.train.pixels[:5]])
+    result = leadline.measure(bars((6, 0, 0), 75), splits.train, held_out=both, metrics="memorization", spec=FAST)
+    assert result.find("nearest_distance", set="held_out")[0].n == 16
+    assert result.settings["images"]["held_out"]["notes"]["training_images_left_out"] == 5
+    with pytest.raises(LeadlineError, match="all 5 are training images to the byte"):
+        leadline.measure(bars((6, 0, 0), 75), splits.train, held_out=splits.train.pixels[:5], spec=FAST)

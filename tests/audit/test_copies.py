@@ -39,6 +39,22 @@ def test_too_few_held_out_images_for_the_rate_are_told_with_the_number_needed(m:
     assert calibrated_threshold(np.ones(needed // 2), rate) == 1
 
 
+def test_a_threshold_of_zero_is_refused_as_it_would_find_no_copy() -> None:
+    distances = np.array([0.0, 0.0, 3.0, 4.0])
+    with pytest.raises(NotMeasurable, match=r"2 of the 4 held-out images.*distance 0.*leave all training.*--held-out"):
+        calibrated_threshold(distances, 0.4)
+    assert calibrated_threshold(distances, 0.6) == 3
+
+
+def test_repeats_of_one_picture_fall_into_both_halves() -> None:
+    calibrating, checking = halves(np.full((40, 1, 2, 2), 7, np.uint8), 0)
+    assert (len(calibrating), len(checking)) == (20, 20)
+    pixels = np.concatenate([np.full((10, 1, 2, 2), v, np.uint8) for v in range(4)])
+    calibrating, checking = halves(pixels, 0)
+    for half in (calibrating, checking):
+        assert len({int(pixels[i, 0, 0, 0]) for i in half}) == 4
+
+
 def test_halves_are_disjoint_whole_and_do_not_depend_on_the_order() -> None:
     generator = np.random.default_rng(1)
     pixels = generator.integers(0, 256, (31, 1, 4, 4)).astype(np.uint8)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import leadline
+from leadline.audit import context as context_module
 from leadline.audit import diversity, rows
 from leadline.audit.context import AuditContext
 from leadline.audit.diversity import mean_pairwise_distance, mean_pairwise_lpips, measure_diversity
@@ -305,6 +306,14 @@ def test_many_classes_are_not_compared_two_by_two(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(diversity, "MOST_CLASSES", 2)
     (between,) = of(measured(), "mean_pairwise_feature_distance", "training", pairs="between")
     assert "3 classes are 3 pairs of classes" in str(between.reason)
+
+
+def test_very_many_classes_are_not_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (diversity, context_module):
+        monkeypatch.setattr(module, "MOST_GROUPS", 2)
+    found = of(measured(), "mean_pairwise_feature_distance", "training")
+    assert [m.params["pairs"] for m in found] == ["all", "within"]
+    assert "kept for up to 2 classes, and there are 3" in str(found[1].reason)
 
 
 def test_one_space_that_cannot_be_measured_leaves_the_others() -> None:

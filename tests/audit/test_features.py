@@ -10,8 +10,9 @@ from conftest import bars
 
 from leadline import arrays
 from leadline.audit import features
-from leadline.audit.context import KnownGroups
+from leadline.audit.context import KnownGroups, LabelerGroups
 from leadline.audit.features import encode
+from leadline.audit.labeler import Labeler
 from leadline.records import ImageSet
 
 
@@ -99,6 +100,18 @@ def test_pair_distances_are_kept_by_images_network_and_groups(tmp_path: Path) ->
         np.testing.assert_array_equal(known["means"].to_arrays()[name], array)
     encode(IMAGES, [regrouped], grouping=KnownGroups(GROUPS.labels[::-1].copy(), 3), cache=tmp_path)
     assert len(regrouped.batches) == 4
+
+
+def test_two_orders_of_the_classes_do_not_share_what_is_cached(labeler: Labeler) -> None:
+    """The groups are places in the list of classes: the same labeler's word means another class in another list."""
+    one, two = (LabelerGroups(labeler, names, lambda own, p: own.decide(p)) for names in (("a", "b"), ("b", "a")))
+    assert one.fingerprint != two.fingerprint
+
+
+def test_images_are_read_a_few_at_a_time_however_large_they_are() -> None:
+    assert features._block((3, 8, 8), []) == features.CHUNK
+    assert features._block((3, 64, 64), [Means()]) == 1024
+    assert features._block((3, 1024, 1024), [Means(batch_size=10)]) == 10
 
 
 def test_an_interrupted_pass_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def test_copies_are_nearer_than_real_images_that_are_new(splits: Splits) -> None
     result = audit(splits.train, splits)
     own, baseline = by_name(result), by_name(result, "held_out")
     assert own["frechet_distance"].value == pytest.approx(0, abs=1e-9)
-    assert own["frechet_distance"].params["value_at_equal_n"] < baseline["frechet_distance"].value
+    assert baseline["frechet_distance"].value > 0.1  # type: ignore[operator]
     assert [own[name].value for name in ("precision", "recall", "coverage")] == [1, 1, 1]
 
 

@@ -51,7 +51,7 @@ class Constant(torch.nn.Module):
 
 
 def columns(**options: Any) -> ModuleLabeler:
-    return module_labeler(Columns(), **{"classes": CLASSES, "shape": GREY, **options})
+    return module_labeler(Columns(), **{"classes": CLASSES, "shape": GREY, "version": "1", **options})
 
 
 def images(n: int = 4, shape: tuple[int, int, int] = GREY) -> np.ndarray:
@@ -94,14 +94,56 @@ def test_the_fingerprint_covers_weights_and_every_option() -> None:
     changed.scale.data += 1
     base = columns().fingerprint
     others = [
-        module_labeler(changed, classes=CLASSES, shape=GREY),
+        module_labeler(changed, classes=CLASSES, shape=GREY, version="1"),
+        columns(version="2"),
         columns(classes=CLASSES[::-1]),
         columns(size=16),
         columns(mean=(0.5,), std=(0.5,)),
         columns(mean=(0.5,), std=(0.4,)),
     ]
     assert columns().fingerprint == base
-    assert len({base, *(labeler.fingerprint for labeler in others)}) == 6
+    assert len({base, *(labeler.fingerprint for labeler in others)}) == 7
+
+
+def test_the_fingerprint_covers_buffers_that_the_state_dict_leaves_out() -> None:
+    def labeler(value: float) -> ModuleLabeler:
+        module = Columns()
+        module.register_buffer("offset", torch.tensor(value), persistent=False)
+        return module_labeler(module, classes=CLASSES, shape=GREY, version="1")
+
+    assert labeler(0.0).fingerprint == labeler(0.0).fingerprint != labeler(1.0).fingerprint
+
+
+def test_without_a_version_no_other_labelers_outputs_are_taken_from_the_cache(tmp_path: Path) -> None:
+    class Mirrored(Columns):
+        """Another forward with the same name, parameters and description."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images.flip(-1))
+
+    Mirrored.__qualname__, Mirrored.__name__ = Columns.__qualname__, Columns.__name__
+    training = bars((3, 0, 0), 10)
+
+    def accuracy(module: torch.nn.Module, version: str | None) -> float | None:
+        given = module_labeler(module, classes=CLASSES, shape=GREY, version=version)
+        return judge(given, labeler=None, held_out=None, training=training, cache=tmp_path).accuracy(0.95).value
+
+    assert [accuracy(module, None) for module in (Columns(), Mirrored())] == [1.0, 0.0]
+    # One version is one function, as the caller says: the cache believes it.
+    assert [accuracy(module, "1") for module in (Columns(), Mirrored())] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("module", ["given", "zero_shot"])
+def test_the_fingerprint_covers_the_version_of_the_method(
+    clip: "Clip", module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fingerprint() -> str:
+        return (columns() if module == "given" else by_prompts(clip, *PROMPTS)).fingerprint
+
+    before = fingerprint()
+    assert fingerprint() == before
+    monkeypatch.setattr(f"leadline.audit.{module}.VERSION", 99)
+    assert fingerprint() != before
 
 
 @pytest.mark.parametrize(
@@ -142,17 +184,21 @@ def test_logits_that_are_no_numbers_and_images_of_another_shape_are_refused() ->
 def test_it_is_judged_on_the_first_labelled_set_and_that_set_is_named() -> None:
     labeler_set, held_out, training = bars((5, 5, 5), 1, "apart"), bars((4, 3, 0), 2, "held"), bars((9, 2, 0), 3)
     given = columns()
-    for sets, name, n in (
-        ((labeler_set, held_out), "labeler images with their labels (apart)", 15),
-        ((None, held_out), "held-out images with their labels (held)", 7),
-        ((unlabelled(labeler_set), None), "training images with their labels (bars)", 11),
+    for sets, judged_on, name, n in (
+        ((labeler_set, held_out), "labelled images given for the labeler", "apart", 15),
+        ((None, held_out), "labelled held-out images", "held", 7),
+        ((unlabelled(labeler_set), None), "labelled training images", "bars", 11),
     ):
         judged = judge(given, labeler=sets[0], held_out=sets[1], training=training)
         accuracy, table = judged.accuracy(0.95), judged.confusion()
         assert (accuracy.value, accuracy.n) == (1.0, n)
         assert accuracy.params["labeler"] == given.description
         assert table is not None
-        assert table.note.startswith(f"The {name}, on which the labeler was not trained as far as is known.")
+        assert accuracy.unit == f"share of {judged_on}"
+        assert table.title == f"What the labeler makes of {judged_on}"
+        assert table.note.startswith(
+            f"The images are {name}. What the labeler was trained on is not known: it may have seen them. Unclassified:"
+        )
         assert "its probability, as it gives it and not calibrated, of every class is below 0.9" in table.note
         assert [sum(row[1:]) for row in table.rows] == [judged.images_per_class[c] for c in CLASSES]  # type: ignore[arg-type]
 
@@ -171,7 +217,7 @@ def test_images_of_classes_that_it_does_not_know_are_left_out_and_said() -> None
     two = module_labeler(Constant(0.0, 9.0), classes=("left", "middle"), shape=GREY)
     judged = judge(two, labeler=bars((2, 3, 4), 6), held_out=None, training=bars((1, 1, 0), 7))
     assert judged.accuracy(0.95).value == 3 / 5
-    assert "; 4 of classes that it does not know are left out." in judged.confusion().note  # type: ignore[union-attr]
+    assert "may have seen them. 4 of classes that it does not know are left out." in judged.confusion().note  # type: ignore[union-attr]
 
 
 def test_without_labelled_images_the_accuracy_is_not_measurable() -> None:
@@ -475,4 +521,4 @@ def test_a_whole_audit_with_a_given_labeler(clip: Clip, tmp_path: Path) -> None:
     assert sum(value for value in shares if value is not None) == pytest.approx(1)
     assert result.find("mean_pairwise_distance", set="samples", space="labeler features")[0].value is not None
     table = next(table for table in result.tables if table.name == "labeler_confusion")
-    assert table.note.startswith("The held-out images with their labels (bars)")
+    assert table.title == "What the labeler makes of labelled held-out images"

@@ -50,6 +50,8 @@ def test_is_unsure_of_noise_between_two_classes(labeler: Labeler) -> None:
 
 def test_confusion_counts_every_held_out_image_once_and_the_unsure_apart(labeler: Labeler) -> None:
     table = labeler.confusion()
+    assert table.title == "What the labeler makes of labelled images it has not seen"
+    assert labeler.accuracy(0.95).unit == "share of labelled images it has not seen"
     assert table.columns == ("true class", "left", "middle", "right", "unclassified")
     assert [sum(row[1:]) for row in table.rows] == [40, 40, 40]  # type: ignore[arg-type]
     all_unsure = replace(labeler, held_out_probabilities=np.full((120, 3), 1 / 3, np.float32)).confusion()
@@ -201,7 +203,7 @@ def test_the_cache_is_keyed_by_images_and_options_but_not_by_the_threshold(
     def train(**changes: float) -> list[str]:
         words: list[str] = []
         options = {"confidence": 0.8, "epochs": 1, "seed": 0, **changes}
-        train_labeler(splits.labeler, cache=tmp_path, progress=words.append, **options)  # type: ignore[arg-type]
+        train_labeler(splits.labeler, cache=tmp_path, progress=lambda stage, *_: words.append(stage), **options)  # type: ignore[arg-type]
         return words
 
     taken = ["labeler: taken from the cache"]

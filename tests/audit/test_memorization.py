@@ -9,6 +9,9 @@ from conftest import bars, unlabelled
 import leadline
 from leadline.audit.copies import halves
 from leadline.audit.intervals import mean_interval
+from leadline.audit.neighbors import nearest_neighbors
+from leadline.audit.proximity import Judged, Nearest
+from leadline.audit.suspects import suspect_rows
 from leadline.recipe import AuditSpec
 from leadline.records import AuditResult, ImageSet, Splits
 
@@ -93,6 +96,65 @@ def test_panels_show_the_nearest_first_each_with_its_training_images(splits: Spl
     assert "nearest_neighbors" not in {p.name for p in audit(samples, without_labeler(splits), num_panels=0).panels}
 
 
+def test_every_space_has_panels_with_its_own_nearest_images(splits: Splits) -> None:
+    samples = bars((3, 3, 3), 55)
+    samples.pixels[4] = splits.train.pixels[61]
+    result = audit(samples, splits, num_panels=3, labeler_epochs=1, encoders=("pixels", "labeler"))
+    panels = {p.name: p for p in result.panels if p.name.startswith("nearest")}
+    assert list(panels) == [
+        "nearest_neighbors",
+        "nearest_neighbors_held_out",
+        "nearest_neighbors_labeler",
+        "nearest_neighbors_held_out_labeler",
+        "nearest_neighbors_raw-pixels",
+        "nearest_neighbors_held_out_raw-pixels",
+    ]
+    for name, space in (("labeler", "labeler features"), ("raw-pixels", "raw pixels features")):
+        panel = panels[f"nearest_neighbors_{name}"]
+        assert space in panel.title
+        assert panel.captions[:2] == ("generated #4, d1/d2 0.00", "#61: cosine 1.000")
+        np.testing.assert_array_equal(panel.tiles[0, 0], panel.tiles[0, 1])
+    assert panels["nearest_neighbors"].title == "The 3 generated images most likely to be copies, in pixels"
+
+
+def test_images_that_count_as_copies_are_listed_first_with_the_rules_that_count_them() -> None:
+    pixels = np.concatenate(
+        [STRANGERS, TRAINING.pixels[7:8], near_copies(TRAINING, [3], 40), near_copies(TRAINING, [9])]
+    )
+    names = tuple(f"<b>{i}</b>" for i in range(18))
+    samples = ImageSet(name="samples", pixels=pixels, ids=names)
+    options = AuditSpec(metrics="memorization", ks=(1,), copy_ratio=0.1, carlini_alpha=0.5, num_panels=0)
+    result = leadline.measure(samples, Splits(train=TRAINING, held_out=HELD_OUT), spec=options)
+    (table,) = (t for t in result.tables if t.name == "suspicious_images")
+    assert table.columns[:3] == ("id", "space", "nearest training id")
+    assert [(row[0], row[2], row[6]) for row in table.rows[:3]] == [
+        ("<b>15</b>", "#7", "d1/d2, carlini"),
+        ("<b>17</b>", "#9", "d1/d2, carlini"),
+        ("<b>16</b>", "#3", "carlini"),
+    ]
+    assert len(table.rows) == 18
+    assert all(row[6] is None for row in table.rows[3:])
+    ratios = [row[4] for row in table.rows[3:]]
+    assert ratios == sorted(ratios)  # type: ignore[type-var]
+    distances = np.sort(np.sqrt(np.square(pixels[16].astype(float) - TRAINING.pixels).mean((1, 2, 3))))
+    expected = (distances[0], distances[0] / distances[1], distances[0] / distances[:50].mean())
+    assert table.rows[2][3:6] == pytest.approx(expected)
+
+
+def test_images_counted_by_any_rule_stand_before_nearer_ones_and_fifty_are_listed() -> None:
+    samples = noise(60, 70)
+    near = Judged(
+        Nearest(np.linspace(1, 2, 60)[:, None], np.zeros((60, 1), np.int64), np.zeros((60, 1), bool)),
+        np.full((60, 1), 4.0),
+        np.ones(60),
+    )
+    rows = suspect_rows(samples, TRAINING, near, {"carlini": np.arange(60) == 59}, "labeler features")
+    assert [row[0] for row in rows] == ["#59", *(f"#{i}" for i in range(49))]
+    assert rows[0][3:] == pytest.approx((1 - 2**2 / 2, 0.5, 2 / 3, "carlini"))
+    lone = Judged(near.nearest, np.full((60, 1), np.nan), np.full(60, np.nan))
+    assert suspect_rows(samples, TRAINING, lone, {}, "pixels")[0] == ("#0", "pixels", "#0", 1.0, None, None, None)
+
+
 def rates(result: AuditResult, name: str = "nearest_copy_rate", **params: object) -> dict[str, float | None]:
     return {m.params["rule"]: m.value for m in result.find(name, space="pixels", **params)}
 
@@ -160,6 +222,36 @@ def test_repeats_in_the_training_set_do_not_hide_copies() -> None:
     assert rates(audit_noise(copies, repeats, duplicate_rms=0), set="samples")["d1/d2"] == pytest.approx(1 / 3)
 
 
+def test_a_search_in_small_blocks_finds_the_same_and_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    repeats = ImageSet(name="repeats", pixels=np.concatenate([TRAINING.pixels, near_copies(TRAINING, [5] * 400, 1)]))
+    copies = np.concatenate([near_copies(TRAINING, [5] * 6), near_copies(TRAINING, [7]), STRANGERS])
+    expected = audit_noise(copies, repeats).measurements
+    held: list[tuple[int, int]] = []
+
+    def search(queries: np.ndarray, reference: np.ndarray, k: int, *args: object, **options: object) -> object:
+        held.append((len(queries), k))
+        return nearest_neighbors(queries, reference, k, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("leadline.audit.proximity.nearest_neighbors", search)
+    for entries in (1, 450):
+        monkeypatch.setattr("leadline.audit.proximity.ENTRIES", entries)
+        held.clear()
+        assert audit_noise(copies, repeats).measurements == expected
+        deeper = [(rows, k) for rows, k in held if k > 50]
+        assert max(k for _, k in deeper) == 520
+        assert all(rows == 1 or rows * k <= entries for rows, k in deeper)
+        assert any(rows > 1 for rows, _ in deeper) == (entries == 450)
+
+
+def test_held_out_images_at_distance_zero_leave_no_threshold_and_are_told() -> None:
+    training = ImageSet(name="mirrored", pixels=np.concatenate([TRAINING.pixels, HELD_OUT.pixels[..., ::-1]]))
+    result = audit_noise(training.pixels[:4], training, flips=True)
+    for found in result.find("nearest_copy_rate", rule="calibrated", space="pixels"):
+        assert "30 of the 30 held-out images that calibrate the threshold are at distance 0" in str(found.reason)
+    assert not [row for t in result.tables for row in t.rows if t.name == "copy_rate_sweep" and row[0] == "calibrated"]
+    assert rates(result, set="samples")["d1/d2"] == 1
+
+
 def test_mirrored_copies_are_found_where_flips_are_asked_for_also_among_mirrored_repeats() -> None:
     both = ImageSet(name="both", pixels=np.concatenate([TRAINING.pixels, TRAINING.pixels[..., ::-1]]))
     copies = near_copies(TRAINING, [1, 2, 3], flip=True)
@@ -210,9 +302,10 @@ def test_differences_are_samples_minus_held_out_by_welch(splits: Splits) -> None
 def test_the_sweep_rises_with_the_threshold_and_agrees_with_the_rates() -> None:
     result = audit_noise(np.concatenate([near_copies(TRAINING, [1, 5], 40), STRANGERS]))
     (table,) = (t for t in result.tables if t.name == "copy_rate_sweep")
-    for rule in ("d1/d2", "calibrated"):
+    for rule in ("d1/d2", "carlini", "calibrated"):
         shares = [row[3:] for row in table.rows if row[:2] == (rule, "pixels")]
         assert len(shares) > 5
         assert all(np.diff(np.array(shares, dtype=float), axis=0).flatten() >= 0)
-    third = next(row for row in table.rows if row[0] == "d1/d2" and row[2] == pytest.approx(1 / 3))
-    assert third[3] == rates(result, set="samples")["d1/d2"]
+    for rule, threshold in (("d1/d2", 1 / 3), ("carlini", 0.5)):
+        used = next(row for row in table.rows if row[0] == rule and row[2] == pytest.approx(threshold))
+        assert used[3:] == tuple(rates(result, set=part)[rule] for part in ("samples", "held_out"))

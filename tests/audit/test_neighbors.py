@@ -158,12 +158,13 @@ def test_a_memory_map_is_never_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_torchs_lower_matmul_precision_costs_no_exactness(precision: str) -> None:
+def test_a_lower_matmul_precision_of_the_process_changes_nothing(precision: str) -> None:
     generator = np.random.default_rng(8)
     queries, reference = generator.normal(size=(20, 48)), generator.normal(size=(500, 48))
     torch.set_float32_matmul_precision(precision)
     try:
         _, indices = nearest_neighbors(queries, reference, 5)
+        assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision("highest")
     np.testing.assert_array_equal(indices, brute_force(queries, reference, 5)[1])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from leadline.audit.proximity import Nearest, Pictures, merged
+from leadline.audit.proximity import Nearest, Pictures, merged, told
 
 
 def test_the_same_picture_is_within_the_distance_of_all_its_values_also_mirrored_where_asked() -> None:
@@ -32,6 +32,13 @@ def test_the_summary_never_hides_a_pair(shape: tuple[int, int, int]) -> None:
     expected = np.sqrt(np.square(difference).mean((1, 2, 3))) <= 6
     assert 20 < expected.sum() < 400
     np.testing.assert_array_equal(Pictures(pixels, 6.0, False).same(first, second), expected)
+
+
+def test_distances_of_features_are_told_as_cosines() -> None:
+    first, second = np.array([3.0, 4.0]) / 5, np.array([1.0, 0.0])
+    distance = np.linalg.norm(first - second, keepdims=True)
+    assert told(distance, False).tolist() == pytest.approx([0.6])
+    assert told(distance, True) is distance
 
 
 def test_merged_lists_hold_a_training_image_once_at_its_nearer_distance() -> None:

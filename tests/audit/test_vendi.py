@@ -98,3 +98,10 @@ def test_copies_are_chosen_as_often_as_others() -> None:
     assert np.mean(chosen >= 10) == pytest.approx(0.5, abs=0.03)
     # Copies stand for each other, so that only their number counts.
     assert np.bincount(chosen, minlength=20)[:10] / 800 == pytest.approx(np.full(10, 0.25), abs=0.06)
+
+
+def test_a_spectrum_too_large_is_refused_before_it_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leadline.audit.vendi.LARGEST", 3)
+    assert vendi_score(np.eye(5)[:, :3] + 0.1)[0] > 1
+    with pytest.raises(LeadlineError, match=r"of 5 images in 5 dimensions .* 5 × 5 values, and at most 3"):
+        vendi_score(np.eye(5))

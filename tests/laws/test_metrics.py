@@ -1,6 +1,7 @@
 """Laws of every metric in the registry: order, batch size, every option, provenance, one sample."""
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import leadline
 from leadline.audit import METRICS
 from leadline.audit.features import encode
+from leadline.comparison import IDENTITY, compare
 from leadline.recipe import AuditSpec
-from leadline.records import AuditResult, ImageSet, Splits
+from leadline.records import AuditResult, ImageSet, Measurement, Splits
 
 SPEC = AuditSpec(labeler_epochs=4, confidence=0.7, ks=(1, 2))
 
@@ -30,8 +32,25 @@ SPLITS = Splits(train=stripes((40, 15, 0), 0), held_out=stripes((8, 3, 0), 1), l
 SAMPLES = replace(stripes((20, 6, 2), 3), labels=None, classes=())
 
 
+def identity(m: Measurement, without: frozenset[str] = frozenset()) -> tuple[Any, ...]:
+    """What tells a measurement from all others of an audit, but for the params in `without`."""
+    return (m.name, m.group, *(repr(m.params.get(param)) for param in IDENTITY if param not in without))
+
+
 def numbers(result: AuditResult) -> dict[tuple[Any, ...], tuple[float | None, float | None, float | None]]:
-    return {(m.name, m.group, m.params.get("set"), m.params.get("k")): (m.value, m.lower, m.upper) for m in result}
+    """Value and interval of each measurement, under a key that no other one has."""
+    found = [(identity(m), (m.value, m.lower, m.upper)) for m in result]
+    repeated = [key for key, times in Counter(key for key, _ in found).items() if times > 1]
+    assert not repeated
+    return dict(found)
+
+
+def spread(result: AuditResult, without: frozenset[str]) -> dict[tuple[Any, ...], Counter[Any]]:
+    """The values and intervals, and nothing else, of the measurements that are one but for the params in `without`."""
+    found: dict[tuple[Any, ...], Counter[Any]] = {}
+    for m in result:
+        found.setdefault(identity(m, without), Counter())[m.value, m.lower, m.upper] += 1
+    return found
 
 
 def assert_close(found: AuditResult, expected: AuditResult, rtol: float) -> None:
@@ -132,8 +151,50 @@ def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> AuditResul
     return leadline.measure(SAMPLES, SPLITS, spec=SPEC, cache=folder)
 
 
-@pytest.mark.parametrize("option", sorted(set(AuditSpec.model_fields) - WITH_WEIGHTS))
-def test_every_option_matters(option: str, whole: AuditResult, cache: Path) -> None:
-    changed = leadline.measure(SAMPLES, SPLITS, spec=SPEC.model_copy(update={option: OPTIONS[option]}), cache=cache)
-    shapes = [panel.tiles.shape for panel in changed.panels]
-    assert changed.measurements != whole.measurements or shapes != [panel.tiles.shape for panel in whole.panels]
+ITS_OWN = {"ks": frozenset({"k"}), "nearest_k": frozenset({"k"})}
+"""Options that stand in a measurement's identity, as what: two of their values must not pass for two numbers."""
+WHICH = {"metrics", "encoders"}
+"""Options that say what is measured, and change no number."""
+LOOKS = {"num_panels"}
+"""Options that change images to look at alone."""
+
+
+def change(option: str, cache: Path) -> AuditResult:
+    return leadline.measure(SAMPLES, SPLITS, spec=SPEC.model_copy(update={option: OPTIONS[option]}), cache=cache)
+
+
+@pytest.mark.parametrize("option", sorted(set(AuditSpec.model_fields) - WITH_WEIGHTS - WHICH - LOOKS))
+def test_every_option_changes_a_number(option: str, whole: AuditResult, cache: Path) -> None:
+    own = ITS_OWN.get(option, frozenset())
+    found, before = spread(change(option, cache), own), spread(whole, own)
+    assert found.keys() == before.keys()
+    assert found != before
+
+
+@pytest.mark.parametrize("option", sorted(WHICH))
+def test_what_is_measured_can_be_chosen_and_leaves_the_rest_as_it_is(
+    option: str, whole: AuditResult, cache: Path
+) -> None:
+    found, before = numbers(change(option, cache)), numbers(whole)
+    assert found.keys() != before.keys()
+    both = found.keys() & before.keys()
+    assert both
+    assert {key: found[key] for key in both} == {key: before[key] for key in both}
+
+
+@pytest.mark.parametrize("option", sorted(LOOKS))
+def test_options_of_the_panels_change_these_alone(option: str, whole: AuditResult, cache: Path) -> None:
+    found = change(option, cache)
+    assert [panel.tiles.shape for panel in found.panels] != [panel.tiles.shape for panel in whole.panels]
+    assert numbers(found) == numbers(whole)
+
+
+def test_numbers_that_depend_on_how_many_images_there_are_say_so(whole: AuditResult, cache: Path) -> None:
+    dependent = {"frechet_distance", "recall", "coverage", "vendi_score"}
+    assert {m.name for m in whole if m.params.get("depends_on_n")} == dependent
+    fewer = leadline.measure(SAMPLES.take(range(0, 28, 2)), SPLITS, spec=SPEC, cache=cache)
+    changes = [c for c in compare(whole, fewer).changes if c.new.params.get("set") == "samples"]
+    told = "no interval: it depends on the number of images (28 before, 14 now)"
+    assert {c.new.name for c in changes if c.difference.method == told} == dependent
+    assert not dependent & {c.new.name for c in changes if c.tested}
+    assert {"kernel_distance", "precision", "density"} <= {c.new.name for c in changes if c.tested}

@@ -128,7 +128,16 @@ def other_measurements(blocks: int, n: int) -> list[Measurement]:
     ]
     return [
         *found,
-        Measurement(name="labeler_accuracy", value=0.984, lower=0.976, upper=0.99, level=0.95, method="Wilson", n=1497),
+        Measurement(
+            name="labeler_accuracy",
+            value=0.984,
+            lower=0.976,
+            upper=0.99,
+            level=0.95,
+            method="Wilson",
+            n=1497,
+            unit="share of labelled images it has not seen",
+        ),
         Measurement(name="sharpness", value=7.25, n=n, direction="sharper", params={"window": 1}),
         Measurement.not_measurable("colourfulness", "needs images in colour: give RGB images"),
     ]

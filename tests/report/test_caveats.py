@@ -1,5 +1,7 @@
 """Caveats appear when, and only when, the runs give cause."""
 
+from dataclasses import replace
+
 import pytest
 
 from leadline.records import Measurement
@@ -40,14 +42,20 @@ def test_depths_that_are_not_matched(make_run) -> None:
 
 
 def test_labels_by_a_classifier_come_with_its_accuracy(make_run) -> None:
-    assert "is 98.4\xa0% (95\xa0% interval 97.6 to 99.0\xa0%)" in all_of(make_run())
+    text = (
+        "How often it is right: 98.4\xa0% (95\xa0% interval 97.6 to 99.0\xa0%) of labelled images it has not seen; on"
+    )
+    assert text in all_of(make_run())
     assert "labeler" not in all_of(make_run(measurements=[]))
 
 
 def test_held_out_images_that_were_trained_on(make_run) -> None:
-    params = {"k": 1, "set": "held_out", "identical_to_training": 2}
-    text = all_of(make_run(measurements=[Measurement(name="nearest_distance", value=3.5, params=params)]))
-    assert "identical to a training image: 2 (digits69, 2 blocks)" in text
+    run = make_run()
+    result = run.audit()
+    images = {"held_out": {"notes": {"training_images_left_out": 2}}}
+    run.save_audit(replace(result, settings={**result.settings, "images": images}))
+    assert "to the byte were left out: 2 (digits69, 2 blocks)" in all_of(run)
+    assert "to the byte" not in all_of(make_run())
 
 
 def test_foreign_images_have_no_caveat_on_training(make_run) -> None:

@@ -1,10 +1,12 @@
 """The section on copies: every rule in every space, read against held-out real images."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from leadline.records import AuditResult, Measurement
+from leadline.records import AuditResult, Measurement, Table
+from leadline.report import SECTIONS, build
 from leadline.report.content import Section
 from leadline.report.copies import copies_section, kinds, plots
 from leadline.report.views import open_views
@@ -72,6 +74,49 @@ def test_the_sweep_leaves_out_the_ratio_at_which_every_image_counts(make_run) ->
     assert "2 blocks: 9.0\xa0% at 0.1, 29.0\xa0% at 0.5, 49.0\xa0% at 0.9; held-out real: 5.0\xa0% at 0.1" in ratios.alt
     assert "at 1" not in ratios.alt.replace("at 1.", "")
     assert "40.0\xa0% at 40" in distances.alt
+
+
+def test_carlinis_ratio_is_swept_too_and_left_out_where_every_image_counts(make_run) -> None:
+    run = make_run(2, full=True)
+    audit = run.audit()
+    rows = [("carlini", "pixels", i / 4, i / 8, i / 10) for i in (1, 2, 3, 4)]
+    tables = [
+        t.model_copy(update={"rows": (*rows, *t.rows)}) if t.name == "copy_rate_sweep" else t for t in audit.tables
+    ]
+    run.save_audit(AuditResult(measurements=audit.measurements, tables=tuple(tables)))
+    (drawn,) = (p for p in plots(open_views([run])) if "against the threshold, carlini" in p.alt)
+    assert "2 blocks: 12.5\xa0% at 0.25, 25.0\xa0% at 0.5, 37.5\xa0% at 0.75; held-out real" in drawn.alt
+    assert "d1 / mean distance to the nearest" in re.sub(r"<[^>]+>", "", drawn.svg)
+
+
+def suspects(number: int) -> Table:
+    rows = [
+        (f"<b>{i}</b>", s, "#1", 2.5, 0.1, None, None) for s in ("pixels", "labeler features") for i in range(number)
+    ]
+    columns = ("id", "space", "nearest training id", "d1", "d1/d2", "d1/mean of nearest", "counted by")
+    return Table(name="suspicious_images", title="Suspects", columns=columns, rows=tuple(rows), note="By d1/d2.")
+
+
+def test_the_first_suspects_of_each_space_are_listed_here_alone_and_escaped(make_run, tmp_path: Path) -> None:
+    run = make_run(2, full=True)
+    audit = run.audit()
+    run.save_audit(AuditResult(measurements=audit.measurements, tables=(*audit.tables, suspects(13))))
+    shown = next(t for t in section(run).tables if t.key == "suspicious_images")
+    assert len(shown.rows) == 20
+    assert [row[1].text for row in shown.rows] == ["pixels"] * 10 + ["labeler features"] * 10
+    assert shown.note == "By d1/d2. The first 10 of each space; 6 more are in the audit's own table."
+    assert "suspicious_images" not in {t.key for t in SECTIONS["other"](open_views([run])).tables}
+    page = build([run], tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;3&lt;/b&gt;" in page
+    assert "<b>3" not in page
+
+
+def test_a_short_list_is_shown_whole_also_without_any_rate(make_run) -> None:
+    run = make_run(2)
+    run.save_audit(AuditResult(measurements=(), tables=(suspects(3),)))
+    found = section(run)
+    assert [(t.key, len(t.rows), t.note) for t in found.tables] == [("suspicious_images", 6, "By d1/d2.")]
+    assert not found.lead.startswith("Nothing")
 
 
 def test_what_could_not_be_measured_has_its_reason_once_for_all_it_holds_for(make_run) -> None:

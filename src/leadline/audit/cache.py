@@ -14,6 +14,9 @@ from leadline.audit.pairs import PairDistances
 from leadline.files import atomic_file
 from leadline.records import ImageSet
 
+PAIRS_VERSION = 1
+"""Raised when the distances over all pairs are made in another way."""
+
 
 @runtime_checkable
 class Keyed(Protocol):
@@ -68,7 +71,7 @@ class FeatureCache:
 
     def pairs(self, content: str, encoder: Keyed, grouping: str) -> PairDistances | None:
         """An encoder's distances over all pairs, or None."""
-        file = self._file(content, encoder, f"pairs/{grouping}", ".safetensors")
+        file = self._file(content, encoder, f"pairs/{PAIRS_VERSION}/{grouping}", ".safetensors")
         try:
             return None if file is None else PairDistances.from_arrays(load_file(file))
         except (OSError, ValueError, KeyError, SafetensorError):
@@ -76,7 +79,7 @@ class FeatureCache:
 
     def keep_pairs(self, content: str, encoder: Keyed, grouping: str, found: PairDistances) -> None:
         """Keep an encoder's distances over all pairs."""
-        file = self._file(content, encoder, f"pairs/{grouping}", ".safetensors")
+        file = self._file(content, encoder, f"pairs/{PAIRS_VERSION}/{grouping}", ".safetensors")
         # safetensors writes an array's memory as it lies, whatever its order.
         arrays = {name: np.asarray(array, order="C") for name, array in found.to_arrays().items()}
         self._write(file, lambda temporary: save_file(arrays, temporary))

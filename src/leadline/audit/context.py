@@ -24,6 +24,8 @@ Need = Literal["labels", "features"]
 Finding = Measurement | Table | Panel
 
 LABELER = "labeler"
+MOST_GROUPS = 32
+"""Classes whose images are kept apart in distances over pairs: each takes the memory of one embedding."""
 MISSING_HELD_OUT = (
     "no held-out real images: give images of the training data's kind that it does not contain (--held-out DATA)"
 )
@@ -107,6 +109,7 @@ class AuditContext:
                 shown,
                 networks,
                 grouping=grouping,
+                seed=self.spec.seed,
                 cache=self.cache,
                 progress=lambda done, total: self.progress(stage, done, total),
             )
@@ -117,10 +120,12 @@ class AuditContext:
         if part == "held_out":
             return None
         labels = self.labels if part == "samples" else self.training.labels
+        if len(self.class_names) > MOST_GROUPS:
+            return KnownGroups(np.full(len(self.part(part)), UNCLASSIFIED), 0)
         if labels is not None:
             return KnownGroups(labels, len(self.class_names))
         if part == "samples" and self.labeler is not None and "labels" not in self.missing:
-            return LabelerGroups(self.labeler, len(self.class_names), self._decide)
+            return LabelerGroups(self.labeler, self.class_names, self._decide)
         return KnownGroups(np.full(len(self.part(part)), UNCLASSIFIED), 0)
 
     def _decide(
@@ -152,12 +157,16 @@ class LabelerGroups:
     """Groups read off the labeler's probabilities in the same pass."""
 
     labeler: AttributeLabeler
-    num_groups: int
+    class_names: tuple[str, ...]
     decide: Callable[[AttributeLabeler, np.ndarray], np.ndarray]
 
     @property
+    def num_groups(self) -> int:
+        return len(self.class_names)
+
+    @property
     def fingerprint(self) -> str:
-        return f"{self.labeler.fingerprint} at {self.labeler.confidence} of {self.num_groups}"
+        return repr((self.labeler.fingerprint, self.labeler.confidence, self.class_names))
 
     def __call__(self, rows: slice, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> Int[np.ndarray, " n"]:
         return self.decide(self.labeler, outputs[self.labeler.name]["probabilities"][rows])

@@ -1,11 +1,11 @@
 """When an image counts as a copy of a training image: three rules as pure functions, and the interval of a share."""
 
-import hashlib
 import math
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from leadline.audit.choosing import hashed_order
 from leadline.audit.intervals import Interval, clopper_pearson, wilson
 from leadline.errors import NotMeasurable
 
@@ -42,7 +42,7 @@ def calibrated_threshold(distances: Float[np.ndarray, " m"], rate: float) -> flo
     """Vovk et al. (2005), conformal threshold: the ⌊(m + 1) · rate⌋-th smallest of m distances of new real images.
 
     A further new image falls below it with a probability of at most `rate`, whatever the distances' distribution.
-    Raises NotMeasurable where m is too small for that rate.
+    Raises NotMeasurable where m is too small for that rate, and where the threshold would be 0: nothing is below it.
     """
     rank = math.floor((len(distances) + 1) * rate + 1e-9)
     if rank < 1:
@@ -52,16 +52,23 @@ def calibrated_threshold(distances: Float[np.ndarray, " m"], rate: float) -> flo
             f"calibrate it; {len(distances)} of them do here: give more (--held-out DATA, --set data.held_out=N), "
             "or raise --set audit.false_positive_rate"
         )
-    return float(np.partition(distances, rank - 1)[rank - 1])
+    threshold = float(np.partition(distances, rank - 1)[rank - 1])
+    if threshold == 0:
+        raise NotMeasurable(
+            f"{(distances == 0).sum()} of the {len(distances)} held-out images that calibrate the threshold are at "
+            "distance 0 from a training image, as training images themselves are, so that the threshold would be 0 and "
+            "find no copy: leave all training images out of the held-out ones (--held-out DATA)"
+        )
+    return threshold
 
 
 def halves(pixels: UInt8[np.ndarray, "n c h w"], seed: int) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
     """Indices of the images that calibrate and of those that check, drawn by the seeded hash of each one's pixels.
 
-    Which image is in which half depends on the images alone, not on their order. Of an odd number one more calibrates.
+    Which picture is in which half depends on the images alone, not on their order; repeats of one picture are spread
+    over both. Of an odd number one more calibrates.
     """
-    keys = [hashlib.sha256(b"leadline/%d/" % seed + np.ascontiguousarray(image).tobytes()).digest() for image in pixels]
-    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    order = hashed_order(pixels, seed, "halves of the held-out images")
     middle = (len(order) + 1) // 2
     return np.sort(order[:middle]), np.sort(order[middle:])
 

@@ -1,7 +1,9 @@
 """Copy rates: what share of the samples, and of held-out real images, each rule calls copies of training images."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from leadline.audit.copies import (
     share_interval,
 )
 from leadline.audit.differences import fisher, newcombe
-from leadline.audit.proximity import Judged
+from leadline.audit.proximity import Judged, told
 from leadline.errors import NotMeasurable
 from leadline.records import Measurement, Table
 
@@ -28,6 +30,8 @@ SETS: tuple[Part, ...] = ("samples", "held_out")
 
 Outcome = Judged | str
 """What was found of a set of images, or why nothing was."""
+SweepRow = tuple[str, str, float, float, float | None]
+"""Rule, space, threshold, share of the samples that count as copies, share of the held-out images."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,7 @@ class CopyRates:
         self.context, self.spec, self.name = context, context.spec, name
         self.found, self.sources, self.common = found, sources, dict(common)
         self.in_pixels = name == "pixels"
-
-    def measure(self) -> Iterator[Measurement]:
-        """nearest_copy_rate of both sets and copy_rate_excess by each rule, then authentic_rate."""
-        rules: dict[str, tuple[dict[str, Any], Callable[[Part], _Verdicts]]] = {
+        self._rules: dict[str, tuple[dict[str, Any], Callable[[Part], _Verdicts]]] = {
             "d1/d2": ({"threshold": self.spec.copy_ratio}, self._by_ratio),
             "carlini": (
                 {"threshold": self.spec.carlini_alpha, "neighbors": self.spec.carlini_neighbors},
@@ -67,7 +68,10 @@ class CopyRates:
             ),
             "calibrated": ({"false_positive_rate": self.spec.false_positive_rate}, self._by_calibration),
         }
-        for rule, (options, judge) in rules.items():
+
+    def measure(self) -> Iterator[Measurement]:
+        """nearest_copy_rate of both sets and copy_rate_excess by each rule, then authentic_rate."""
+        for rule, (options, judge) in self._rules.items():
             params = {"space": self.name, "rule": rule, **options, **self.common}
             samples, held_out = (self._share(RATE, part, judge, params) for part in SETS)
             yield samples
@@ -76,38 +80,44 @@ class CopyRates:
         for part in SETS:
             yield self._share(AUTHENTIC, part, self._authentic, {"space": self.name, **self.common})
 
-    def sweep(self) -> list[tuple[str | float | None, ...]]:
-        """Rows (rule, space, threshold, share of the samples, of the held-out images) over a dozen thresholds."""
-        rows: list[tuple[str | float | None, ...]] = []
-        judged = [found if isinstance(found, Judged) else None for found in (self.found[part] for part in SETS)]
-        for ratio in SWEPT_RATIOS:
-            shares = [
-                None
-                if found is None or np.isnan(found.second).any()
-                else float(ratio_copies(found.first, found.second, ratio).mean())
-                for found in judged
-            ]
-            if shares[0] is not None:
-                rows.append(("d1/d2", self.name, ratio, *shares))
-        samples, held_out = judged
-        if samples is not None and held_out is not None:
+    def counted(self) -> dict[str, Bool[np.ndarray, " n"]]:
+        """Which of the samples each rule counts as copies; a rule that cannot be applied is left out."""
+        found = {}
+        for rule, (_, judge) in self._rules.items():
+            with suppress(NotMeasurable):
+                found[rule] = judge("samples").copies
+        return found
+
+    def sweep(self) -> list[SweepRow]:
+        """The shares over a dozen thresholds of each rule."""
+        return [*self._swept_ratios(), *self._swept_distances()]
+
+    def _swept_ratios(self) -> Iterator[SweepRow]:
+        """By d1/d2, then by Carlini's ratio, of the sets that have other pictures to compare with."""
+        apart = {part: found for part in SETS if isinstance(found := self._if_measurable(part), Judged)}
+        if "samples" in apart:
+            for rule, judge in (("d1/d2", _by_second), ("carlini", _by_neighborhood)):
+                for ratio in SWEPT_RATIOS:
+                    shares = {part: float(judge(found, ratio).mean()) for part, found in apart.items()}
+                    yield rule, self.name, ratio, shares["samples"], shares.get("held_out")
+
+    def _swept_distances(self) -> Iterator[SweepRow]:
+        """By thresholds calibrated for a dozen false-positive rates."""
+        samples, held_out = (self.found[part] for part in SETS)
+        if isinstance(samples, Judged) and isinstance(held_out, Judged):
             calibrating, checking = self._halves
             for rate in SWEPT_RATES if len(checking) else ():
-                try:
+                with suppress(NotMeasurable):
                     threshold = calibrated_threshold(held_out.first[calibrating], rate)
-                except NotMeasurable:
-                    continue
-                shares = [float((d < threshold).mean()) for d in (samples.first, held_out.first[checking])]
-                rows.append(("calibrated", self.name, self._told(threshold), *shares))
-        return rows
+                    ours, theirs = ((d < threshold).mean() for d in (samples.first, held_out.first[checking]))
+                    yield "calibrated", self.name, self._told(threshold), float(ours), float(theirs)
 
     def _by_ratio(self, part: Part) -> _Verdicts:
-        found = self._with_others(part)
-        return _Verdicts(ratio_copies(found.first, found.second, self.spec.copy_ratio))
+        return _Verdicts(_by_second(self._with_others(part), self.spec.copy_ratio))
 
     def _by_carlini(self, part: Part) -> _Verdicts:
         found = self._with_others(part)
-        copies = carlini_copies(found.first, found.neighborhood, self.spec.carlini_alpha)
+        copies = _by_neighborhood(found, self.spec.carlini_alpha)
         few = {"neighbors_found": found.neighbors} if found.neighbors < self.spec.carlini_neighbors else {}
         return _Verdicts(copies, few)
 
@@ -145,13 +155,18 @@ class CopyRates:
             )
         return found
 
-    @property
+    def _if_measurable(self, part: Part) -> Outcome:
+        try:
+            return self._with_others(part)
+        except NotMeasurable as error:
+            return str(error)
+
+    @cached_property
     def _halves(self) -> tuple[np.ndarray, np.ndarray]:
         return halves(self.context.part("held_out").pixels, self.spec.seed)
 
     def _told(self, distance: float) -> float:
-        """A distance as it is told: in pixels as it is, of features as a cosine."""
-        return distance if self.in_pixels else 1 - distance**2 / 2
+        return float(told(np.array([distance]), self.in_pixels)[0])
 
     def _share(self, name: str, part: Part, judge: Callable[[Part], _Verdicts], params: dict[str, Any]) -> Measurement:
         params = {"set": part, **params}
@@ -208,19 +223,28 @@ class CopyRates:
         )
 
 
+def _by_second(found: Judged, ratio: float) -> Bool[np.ndarray, " n"]:
+    return ratio_copies(found.first, found.second, ratio)
+
+
+def _by_neighborhood(found: Judged, alpha: float) -> Bool[np.ndarray, " n"]:
+    return carlini_copies(found.first, found.neighborhood, alpha)
+
+
 def _count(rate: Measurement) -> tuple[int, int]:
     """Images that count, and all images, of a share that has a value."""
     n = rate.n or 0
     return round((rate.value or 0) * n), n
 
 
-def sweep_table(rows: list[tuple[str | float | None, ...]]) -> Table:
+def sweep_table(rows: Sequence[SweepRow]) -> Table:
     """The copy rates over the thresholds, for drawing."""
     return Table(
         name=SWEEP,
         title="Share of images that count as copies, by rule and threshold",
         columns=("rule", "space", "threshold", "samples", "held_out"),
         rows=tuple(rows),
-        note="d1/d2: copies are below the threshold. calibrated: nearer than the threshold, a distance in pixels and a "
-        "cosine of features; the held-out images are those that check it.",
+        note="d1/d2: copies are below the threshold. carlini: d1 over the mean distance to the nearest, copies are not "
+        "above it. calibrated: nearer than the threshold, a distance in pixels and a cosine of features; the held-out "
+        "images are those that check it.",
     )

@@ -8,6 +8,7 @@ from scipy.stats import fisher_exact
 from scipy.stats import t as student_t
 
 from leadline.audit.intervals import Interval, standard_error, wilson
+from leadline.comparison import mover
 
 
 def welch(
@@ -31,18 +32,13 @@ def welch(
 
 
 def newcombe(count: int, n: int, other_count: int, other_n: int, level: float) -> Interval:
-    """Newcombe (1998), method 10: interval of p - q of independent shares, from the two Wilson intervals.
+    """Newcombe (1998), method 10: interval of p - q of independent shares, in [-1, 1]: MOVER of two Wilson intervals.
 
-    (p - q) - √((p - l_p)² + (u_q - q)²) to (p - q) + √((u_p - p)² + (q - l_q)²), in [-1, 1].
+    p = count / n, q = other_count / other_n, counts from 0 to n, n of 1 or more; level: coverage, in (0, 1). Raises
+    LeadlineError as `wilson` does.
     """
-    share, other_share = count / n, other_count / other_n
-    lower, upper = wilson(count, n, level)
-    other_lower, other_upper = wilson(other_count, other_n, level)
-    difference = share - other_share
-    return (
-        difference - math.hypot(share - lower, other_upper - other_share),
-        difference + math.hypot(upper - share, other_share - other_lower),
-    )
+    own, other = wilson(count, n, level), wilson(other_count, other_n, level)
+    return mover(count / n, own, other_count / other_n, other)
 
 
 def fisher(count: int, n: int, other_count: int, other_n: int) -> float:

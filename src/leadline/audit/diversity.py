@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from leadline.audit.context import LABELER, METRICS, AuditContext, Finding, Metric
+from leadline.audit.context import LABELER, METRICS, MOST_GROUPS, AuditContext, Finding, Metric
 from leadline.audit.encoders.weights import fingerprint_of
 from leadline.audit.intervals import around
 from leadline.audit.pairs import PairDistances, PairSums
@@ -167,7 +167,12 @@ def _vendi(context: AuditContext, part: Part, space: str) -> Measurement:
         n=n,
         unit="effective number of images",
         direction=f"{DIFFER}; grows with n, so compare at equal n alone",
-        params={**_where(part, space), "chosen_of": len(images), "standard_error_of_log": error},
+        params={
+            **_where(part, space),
+            "chosen_of": len(images),
+            "depends_on_n": True,
+            "standard_error_of_log": error,
+        },
         computed_from=context.computed_from(*PARTS, space),
     )
 
@@ -196,6 +201,12 @@ def _of_taps(context: AuditContext, part: Part, space: str, found: PairDistances
     }
     names = context.class_names[: len(found.counts)]
     yield _pair_measurement(_all(found), **common, computed_from=context.computed_from(part, space))
+    if len(context.class_names) > MOST_GROUPS:
+        reason = (
+            f"distances within classes are kept for up to {MOST_GROUPS} classes, and there are "
+            f"{len(context.class_names):,}: audit fewer classes at a time"
+        )
+        yield Measurement.not_measurable(common["name"], reason, params={**common["params"], "pairs": "within"})
     by_labeler = (LABELER,) if part == "samples" and context.labels is None else ()
     common["computed_from"] = context.computed_from(part, space, *by_labeler)
     for mean in _within(found, names):

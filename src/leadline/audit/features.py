@@ -1,5 +1,6 @@
 """Images to feature vectors: one pass over the pixels for all encoders, in batches, cached on disk when asked."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,10 @@ from leadline.audit.cache import FeatureCache
 from leadline.audit.pairs import PairDistances, PairSums
 from leadline.records import ImageSet
 
-BLOCK = 256
-"""Images read at a time; each encoder takes them in batches of its own size."""
+BLOCK_BYTES = 2**26
+"""What is read at a time, as float32; each encoder takes it in batches of its own size."""
 CHUNK = 2048
-"""Images whose features are kept together; a multiple of every batch size."""
+"""Images whose features are kept together."""
 
 Outputs = dict[str, dict[str, np.ndarray]]
 
@@ -88,8 +89,9 @@ def encode(
     encoders: Sequence[Encoder],
     *,
     grouping: Grouping | None = None,
+    seed: int = 0,
     cache: Path | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[Outputs, dict[str, PairDistances]]:
     """All outputs of all encoders over an image set, and the distances over all pairs where an encoder has taps.
@@ -100,19 +102,32 @@ def encode(
 
     cache: folder in which features are kept, chunk by chunk of 2,048 images, under the hash of the images' content
     and the encoder's fingerprint: an interrupted pass goes on at the chunk where it was, and known images are not
-    read again. Pair distances are kept when all images have been seen. progress: called with images done and in all.
+    read again. Pair distances are kept when all images have been seen. seed: of the choice of images behind their
+    errors. block: images read at a time (default: 64 MiB of them). progress: called with images done and in all.
     """
-    run = _Pass(images, encoders, grouping, FeatureCache(cache))
+    run = _Pass(images, encoders, grouping, FeatureCache(cache), seed)
+    block = block or _block(images.shape, encoders)
     for start in range(0, len(images), CHUNK):
         run.read(slice(start, min(start + CHUNK, len(images))), block, progress)
     return run.found, run.pairs()
+
+
+def _block(shape: tuple[int, int, int], encoders: Sequence[Encoder]) -> int:
+    """Images to read at a time: a power of two, so that batches fit into it, and a batch of each encoder at least."""
+    wanted = max(1, BLOCK_BYTES // (4 * math.prod(shape)))
+    return min(CHUNK, max(1 << wanted.bit_length() - 1, *(encoder.batch_size for encoder in encoders), 1))
 
 
 class _Pass:
     """One way through the images: what the encoders made of them so far."""
 
     def __init__(
-        self, images: ImageSet, encoders: Sequence[Encoder], grouping: Grouping | None, store: FeatureCache
+        self,
+        images: ImageSet,
+        encoders: Sequence[Encoder],
+        grouping: Grouping | None,
+        store: FeatureCache,
+        seed: int,
     ) -> None:
         self.images, self.encoders, self.store = images, encoders, store
         self.found: Outputs = {
@@ -123,10 +138,11 @@ class _Pass:
         self.content = store.content(images, slice(0, len(images))) if grouping is not None else ""
         for encoder in encoders:
             if grouping is not None and isinstance(encoder, TappedEncoder):
-                known = store.pairs(self.content, encoder, grouping.fingerprint)
+                key = f"{grouping.fingerprint}/{seed}"
+                known = store.pairs(self.content, encoder, key)
                 if known is None:
-                    sums = PairSums(encoder.heads, grouping.num_groups)
-                    self.sums[encoder.name] = _Sums(encoder=encoder, grouping=grouping, sums=sums)
+                    sums = PairSums(encoder.heads, grouping.num_groups, seed=seed)
+                    self.sums[encoder.name] = _Sums(encoder=encoder, grouping=grouping, sums=sums, key=key)
                 else:
                     self.known[encoder.name] = known
 
@@ -163,7 +179,7 @@ class _Pass:
         """The distances over all pairs, once all images have been read."""
         for name, sums in self.sums.items():
             self.known[name] = sums.sums.result()
-            self.store.keep_pairs(self.content, sums.encoder, sums.grouping.fingerprint, self.known[name])
+            self.store.keep_pairs(self.content, sums.encoder, sums.key, self.known[name])
         return self.known
 
 
@@ -172,6 +188,8 @@ class _Sums:
     encoder: TappedEncoder
     grouping: Grouping
     sums: PairSums
+    key: str
+    """Under which the result is cached."""
 
     def add(self, batch: np.ndarray, where: slice, found: Outputs) -> dict[str, np.ndarray]:
         """Add a batch's taps; what the encoder made of it. The filling behind the rows `where` is left out."""

@@ -1,6 +1,5 @@
 """Fidelity: how far the samples are from the training images as a whole, beside held-out real images."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from leadline.audit.choosing import hashed_order
 from leadline.audit.context import METRICS, AuditContext, Finding, Metric
 from leadline.audit.frechet import Gaussian, fit_gaussian, frechet_distance
 from leadline.audit.intervals import around, mean_interval, wilson
@@ -17,7 +17,6 @@ from leadline.audit.kernel import kernel_distance, mean_kernel_to_others
 from leadline.audit.manifold import Neighborhoods, neighborhoods
 from leadline.errors import LeadlineError
 from leadline.records import ImageSet, Measurement
-from leadline.rng import stream_seed
 
 Set = Literal["samples", "held_out"]
 SETS: tuple[Set, ...] = ("samples", "held_out")
@@ -248,6 +247,7 @@ def _measured(
         "set": compared,
         "images": len(comparison.features),
         "training_images": len(comparison.reference.features),
+        **({"depends_on_n": True} if measure.depends_on_n else {}),
     }
     try:
         found = measure.compare(comparison)
@@ -278,6 +278,4 @@ def _missing(space: str, compared: Set, reason: str) -> Iterator[Measurement]:
 
 def thinned(images: ImageSet, n: int, seed: int) -> Int[np.ndarray, " n"]:
     """Rows of n random images, ascending: those whose pixels have the smallest hashes, so no order matters."""
-    salt = str(stream_seed(seed, "thinning")).encode()
-    hashes = [hashlib.sha256(salt + pixels.tobytes()).digest() for pixels in images.pixels]
-    return np.sort(np.array(sorted(range(len(images)), key=hashes.__getitem__)[:n], dtype=np.int64))
+    return np.sort(hashed_order(images.pixels, seed, "thinning")[:n])

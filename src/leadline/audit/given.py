@@ -1,9 +1,11 @@
 """Labelers that are given instead of trained: a module with its weights, a torchvision network in a file, CLIP."""
 
 import json
+import secrets
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from leadline.errors import LeadlineError, did_you_mean
 from leadline.recipe import AuditSpec
 from leadline.records import ImageSet
 
+VERSION = 1
+"""Raised when what is made of a module's logits changes, so that no older probabilities are taken from the cache."""
 FLAG = "--labeler-model"
 HOW_TO_SAVE = (
     "write it with safetensors.torch.save_file(module.state_dict(), FILE, "
@@ -175,6 +179,7 @@ def labeler_from_file(
         confidence=confidence,
         device=device,
         source=f"torchvision's {architecture} with the weights {file.name}",
+        version=f"torchvision's {architecture}",
     )
 
 
@@ -190,6 +195,7 @@ def module_labeler(
     confidence: float = 0.9,
     device: torch.device | str = "cpu",
     source: str | None = None,
+    version: str | None = None,
 ) -> ModuleLabeler:
     """Any classifier as a labeler; it is tried on two black images, so that what does not fit shows at once.
 
@@ -197,6 +203,11 @@ def module_labeler(
     log-odds of the second. It is moved to `device` and set to eval. shape: (channels, height, width) of the images to
     label. weights: a safetensors file, or the state dict itself; None: those that the module has. mean, std, size,
     source: as in ModuleLabeler. confidence: the least probability that counts as sure. Raises LeadlineError.
+
+    version: a name for what the module computes from its parameters and buffers, another one whenever that changes.
+    With it the fingerprint is the same in every process, and what the module made of images is taken from the cache
+    of an earlier audit. Without it every labeler has a fingerprint of its own: nothing can see whether `forward` is
+    still the same, so no other labeler's outputs are taken for its own.
     """
     names = tuple(classes)
     if len(names) < 2 or len(set(names)) < len(names):
@@ -210,9 +221,17 @@ def module_labeler(
         fill(module, tensors, file="the labeler's file" if isinstance(weights, Mapping) else str(weights), what=words)
     where = torch.device(device)
     module.to(where).eval()
-    options = {"kind": [type(module).__qualname__, repr(module)], "classes": names, "scale": [mean, std], "size": size}
-    # As float32, because NumPy has no bfloat16.
-    tensors = {name: v.float() if v.is_floating_point() else v for name, v in module.state_dict().items()}
+    options = {
+        "version": VERSION,
+        # An identity, not a draw: a generator with a seed would give it twice.
+        "module": [type(module).__qualname__, repr(module), version or secrets.token_hex(16)],
+        "classes": names,
+        "scale": [mean, std],
+        "size": size,
+    }
+    # Not the state dict, which leaves out some buffers. As float32, because NumPy has no bfloat16.
+    values = chain(module.named_parameters(), module.named_buffers())
+    tensors = {name: v.float() if v.is_floating_point() else v for name, v in values}
     return tried(
         ModuleLabeler(
             classes=names,
@@ -239,7 +258,7 @@ def judge(
 ) -> AnyLabeler:
     """The labeler with what it makes of labelled images: of `labeler`, else `held_out`, else `training`.
 
-    It was trained on none of them, as far as is known; images of classes that it does not know are left out. Raises
+    It may have been trained on them, which is said; images of classes that it does not know are left out. Raises
     LeadlineError when the training data has images of a class that it does not know.
     """
     wanted = [name for name, n in training.counts().items() if n]
@@ -250,7 +269,11 @@ def judge(
             f"--groups) {', '.join(wanted)}: {unknown[0]!r} is not among the labeler's; give both the same names (in "
             "the file's metadata, by --prompt CLASS=TEXT, or by the column that --groups names)"
         )
-    sets = {"labeler images": labeler, "held-out images": held_out, "training images": training}
+    sets = {
+        "labelled images given for the labeler": labeler,
+        "labelled held-out images": held_out,
+        "labelled training images": training,
+    }
     for name, images in sets.items():
         if images is None or images.labels is None:
             continue
@@ -266,8 +289,9 @@ def judge(
             given,
             held_out_labels=labels[known],
             held_out_probabilities=np.asarray(outputs[given.name]["probabilities"]),
-            judged_on=f"The {name} with their labels ({images.name}), on which the labeler was not trained as far as "
-            f"is known" + (f"; {left_out:,} of classes that it does not know are left out" if left_out else ""),
+            judged_on=name,
+            caution=f"The images are {images.name}. What the labeler was trained on is not known: it may have seen "
+            "them." + (f" {left_out:,} of classes that it does not know are left out." if left_out else ""),
             images_per_class={c: int((labels == i).sum()) for i, c in enumerate(given.classes)},
         )
     return given

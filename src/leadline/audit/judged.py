@@ -1,4 +1,4 @@
-"""What all labelers share: when they decide, and what they made of labelled images they were not trained on."""
+"""What all labelers share: when they decide, and how often they were right on labelled images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -31,9 +31,9 @@ class AttributeLabeler(ABC):
 
     classes: what the labels index; shape: (channels, height, width) of the images it reads; confidence: the least
     probability that counts as sure. held_out_labels [n], held_out_probabilities [n, classes]: of the labelled images
-    that it was judged on, the true class and what the labeler, not trained on the image, made of it; None: there were
-    no such images. judged_on: which images these were, or why there were none. images_per_class: how many labelled
-    images of each class there were.
+    that it was judged on, the true class and what the labeler made of it; None: there were no such images. judged_on:
+    which images these were, as words after "share of", or why there were none. caution: what else to know of them, in
+    sentences. images_per_class: how many labelled images of each class there were.
     """
 
     classes: tuple[str, ...]
@@ -43,6 +43,7 @@ class AttributeLabeler(ABC):
     held_out_labels: Int[np.ndarray, " n"] | None = None
     held_out_probabilities: Float[np.ndarray, "n classes"] | None = None
     judged_on: str = NOT_JUDGED
+    caution: str = ""
     images_per_class: dict[str, int] = field(default_factory=dict)
     name: str = "labeler"
 
@@ -94,7 +95,7 @@ class AttributeLabeler(ABC):
             level=level,
             method="Wilson",
             n=n,
-            unit="share of held-out labelled images",
+            unit=f"share of {self.judged_on}",
             direction="larger: the labels can be trusted more",
             params=self.details(),
             computed_from={"labeler": self.fingerprint},
@@ -113,14 +114,15 @@ class AttributeLabeler(ABC):
             given = labels[self.held_out_labels == index]
             counts = np.bincount(given[given != UNCLASSIFIED], minlength=len(self.classes))
             rows.append((name, *counts.tolist(), int((given == UNCLASSIFIED).sum())))
-        note = f"{self.judged_on}. Unclassified: {self.doubt} of every class is below {self.confidence:g}."
+        unsure = f"Unclassified: {self.doubt} of every class is below {self.confidence:g}."
+        note = f"{self.caution} {unsure}" if self.caution else unsure
         few = {name: n for name, n in self.images_per_class.items() if n < FEW}
         if few:
             listed = ", ".join(f"{name}: {n}" for name, n in few.items())
             note += f" Too few images to learn or judge these classes by (fewer than {FEW}): {listed}."
         return Table(
             name="labeler_confusion",
-            title="What the labeler makes of labelled images it has not seen",
+            title=f"What the labeler makes of {self.judged_on}",
             columns=("true class", *self.classes, "unclassified"),
             rows=tuple(rows),
             note=note,

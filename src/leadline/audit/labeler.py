@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize_scalar
 
+from leadline.audit.encoders.network import exact_arithmetic
 from leadline.audit.encoders.weights import fingerprint_of
 from leadline.audit.judged import AttributeLabeler
 from leadline.audit.network import Network, build, train
 from leadline.errors import LeadlineError
 from leadline.files import atomic_folder
+from leadline.progress import ProgressCallback, silent
 from leadline.records import ImageSet, scaled
 from leadline.rng import numpy_generator_for
 
@@ -45,7 +48,7 @@ class Labeler(AttributeLabeler):
     temperature: float
     held_out_labels: Int[np.ndarray, " n"]
     held_out_probabilities: Float[np.ndarray, "n classes"]
-    judged_on: str = "Images that the labeler was not trained on"
+    judged_on: str = "labelled images it has not seen"
     doubt = "its calibrated probability"
     batch_size = 64
 
@@ -78,7 +81,7 @@ class Labeler(AttributeLabeler):
         device = next(self.networks[0].parameters()).device
         batch = torch.from_numpy(np.array(images, dtype=np.float32)).to(device)
         features, probabilities = [], []
-        with torch.inference_mode(), one_thread():
+        with exact_arithmetic(), one_thread():
             for network in self.networks:
                 logits, seen = network(batch)
                 features.append(torch.nn.functional.normalize(seen, dim=1))
@@ -112,7 +115,7 @@ def train_labeler(
     seed: int,
     cache: Path | None = None,
     device: torch.device | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: ProgressCallback = silent,
 ) -> Labeler:
     """A labeler of the classes that `images` holds; labels must be there, of two classes or more.
 
@@ -133,9 +136,15 @@ def train_labeler(
     folder = None if cache is None else cache / f"labeler-{key}"
     known = None if folder is None else load_labeler(folder, confidence, device)
     if known is not None:
-        progress("labeler: taken from the cache")
+        progress("labeler: taken from the cache", 0, 0, "")
         return known
-    progress(f"labeler: training on {len(images):,} images of {len(images.classes)} classes")
+    stage = f"labeler: training on {len(images):,} images of {len(images.classes)} classes"
+    ended = count(1)
+    progress(stage, 0, len(judged) * epochs, "epochs")
+
+    def after_epoch() -> None:
+        progress(stage, next(ended), len(judged) * epochs, "epochs")
+
     labels = torch.from_numpy(images.labels)
 
     def fit(index: int) -> Network:
@@ -146,7 +155,7 @@ def train_labeler(
             seed=seed,
             index=index,
             device=device,
-            progress=progress,
+            after_epoch=after_epoch,
         )
 
     # Networks this small gain nothing from several threads each, and much from a core each. The number of threads is
@@ -155,7 +164,7 @@ def train_labeler(
     with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         networks = tuple(pool.map(fit, judged))
     logits = torch.empty(len(images), len(images.classes))
-    with torch.inference_mode(), one_thread():
+    with exact_arithmetic(), one_thread():
         for index, network in enumerate(networks):
             for chosen in torch.split(torch.from_numpy(np.flatnonzero(folds == index)), 1024):
                 batch = torch.from_numpy(scaled(images.pixels[chosen.numpy()]))
@@ -203,10 +212,10 @@ def without_overlap(images: ImageSet, others: Mapping[str, ImageSet | None]) -> 
 
     A labeler trained on audited images would know their labels by heart, and repeats would flatter its accuracy.
     """
-    owner = {image: name for name, other in others.items() if other is not None for image in _hashes(other)}
+    owner = {image: name for name, other in others.items() if other is not None for image in image_hashes(other)}
     dropped = dict.fromkeys([*others, "repeats"], 0)
     kept = []
-    for index, image in enumerate(_hashes(images)):
+    for index, image in enumerate(image_hashes(images)):
         if image in owner:
             dropped[owner[image]] += 1
         else:
@@ -299,7 +308,7 @@ def _folds(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
     return folds
 
 
-def _hashes(images: ImageSet) -> Iterator[bytes]:
+def image_hashes(images: ImageSet) -> Iterator[bytes]:
     return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.pixels)
 
 

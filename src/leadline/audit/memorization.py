@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from leadline.audit.context import METRICS, AuditContext, Finding, Metric, Part
-from leadline.audit.copy_rates import AUTHENTIC, EXCESS, RATE, CopyRates, Outcome, sweep_table
+from leadline.audit.copy_rates import AUTHENTIC, EXCESS, RATE, CopyRates, Outcome, SweepRow, sweep_table
 from leadline.audit.differences import welch
 from leadline.audit.intervals import mean_interval
-from leadline.audit.proximity import Judged, Pictures, Surroundings
-from leadline.audit.suspects import SHOWN_NEIGHBORS, suspects_panel
+from leadline.audit.proximity import Judged, Pictures, Surroundings, told
+from leadline.audit.suspects import SHOWN_NEIGHBORS, SuspectRow, suspect_rows, suspects_panel, suspects_table
 from leadline.errors import LeadlineError
 from leadline.records import Measurement
 
@@ -52,21 +52,26 @@ def measure_memorization(context: AuditContext) -> Iterator[Finding]:
     that cannot have been copied from it.
     """
     pictures = Pictures(context.training.pixels, context.spec.duplicate_rms, context.spec.flips)
-    rows: list[tuple[str | float | None, ...]] = []
+    swept: list[SweepRow] = []
+    suspects: list[SuspectRow] = []
     for space in (None, *context.spaces):
         name = "pixels" if space is None else f"{space} features"
         found = {part: _judge(context, space, name, part, pictures) for part in QUERY_SETS}
         sources = {part: context.computed_from(part, "training", *filter(None, [space])) for part in QUERY_SETS}
         yield from _nearness(context, PIXELS if space is None else FEATURES, name, found, sources)
-        for part, outcome in found.items() if space is None and context.spec.num_panels else ():
+        for part, outcome in found.items() if context.spec.num_panels else ():
             if isinstance(outcome, Judged):
                 images = context.part(part)
-                yield suspects_panel(images, context.training, outcome, part, context.spec.num_panels)
+                yield suspects_panel(images, context.training, outcome, part, space, context.spec.num_panels)
         rates = CopyRates(context, name, found, sources, _flips(context))
         yield from rates.measure()
-        rows += rates.sweep()
-    if rows:
-        yield sweep_table(rows)
+        swept += rates.sweep()
+        if isinstance(samples := found["samples"], Judged):
+            suspects += suspect_rows(context.samples, context.training, samples, rates.counted(), name)
+    if swept:
+        yield sweep_table(swept)
+    if suspects:
+        yield suspects_table(suspects)
 
 
 METRICS.register("memorization")(
@@ -188,8 +193,7 @@ def _difference(
 
 def _over_nearest(scale: _Scale, found: Judged, k: int) -> Float[np.ndarray, " q"]:
     """Each image's mean over its k nearest training images, in the scale's unit."""
-    distances = found.nearest.distances[:, :k]
-    means: np.ndarray = (distances if scale is PIXELS else 1 - distances**2 / 2).mean(1)
+    means: np.ndarray = told(found.nearest.distances[:, :k], scale is PIXELS).mean(1)
     return means
 
 

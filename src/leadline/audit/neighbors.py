@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from leadline.audit.precision import full_float32
 from leadline.audit.vectors import BLOCK_BYTES, VectorPair, Vectors, squared_lengths, tiles
 from leadline.errors import LeadlineError
 
@@ -41,8 +42,7 @@ def nearest_neighbors(
     How: matrix products give every distance up to a known rounding error, in bfloat16 where the processor has units
     for it, else in float32; the best k and some more are computed again in float64 by direct difference, so a copy is
     at distance 0 exactly. Where the error bound cannot rule out that another vector belongs among the k, all those
-    that might are computed again as well. Coarse products, also those that a lower
-    torch.set_float32_matmul_precision asks for, cost no exactness.
+    that might are computed again as well.
 
     tile_rows: rows of a tile; default: 64 MiB of float32. device: where the products run; default: that of the
     tensors, else the CPU. Raises LeadlineError on k outside 1 to n, unequal dimensions, values that are not
@@ -56,7 +56,8 @@ def nearest_neighbors(
             f"k = {k} nearest of {pair.num_reference} reference vectors: k must be from 1 to their number "
             "(audit.ks; give fewer neighbours or more images)"
         )
-    squared, indices = _search(pair, k)
+    with full_float32():
+        squared, indices = _search(pair, k)
     # On unit vectors |a - b|² = 2 - 2 cos(a, b), so one search serves both metrics.
     values = (1 - squared / 2).clamp(min=-1) if metric == "cosine" else squared.sqrt()
     return values.numpy(), indices.numpy()
@@ -85,7 +86,8 @@ def within_radii(
             f"not {radii.shape[0]} from {radii.min(initial=np.inf):g} to {radii.max(initial=-np.inf):g}"
         )
     wanted = torch.from_numpy(radii.astype(np.float64))
-    return pair.in_range(lambda: _count_within(pair, wanted)).numpy()
+    with full_float32():
+        return pair.in_range(lambda: _count_within(pair, wanted)).numpy()
 
 
 def _search(pair: VectorPair, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -63,7 +63,7 @@ def train(
     seed: int,
     index: int,
     device: torch.device,
-    progress: Callable[[str], None],
+    after_epoch: Callable[[], None],
 ) -> Network:
     """A network trained with AdamW, a warm-up and a cosine; the loss gives every class the same total weight.
 
@@ -84,7 +84,7 @@ def train(
     batch_size = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(rows) // STEPS_PER_EPOCH))
     steps_per_epoch = math.ceil(len(rows) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(epochs * steps_per_epoch))
-    for epoch in range(epochs):
+    for _ in range(epochs):
         order = torch.randperm(len(rows), generator=generator)
         for chosen in order.chunk(steps_per_epoch):
             batch = torch.from_numpy(scaled(images.pixels[rows[chosen.numpy()]]))
@@ -96,7 +96,7 @@ def train(
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-        progress(f"labeler: network {index + 1}, epoch {epoch + 1} of {epochs}")
+        after_epoch()
     return network.eval()
 
 

@@ -1,7 +1,7 @@
 """Everything that an audit needs, checked and loaded before its first expensive step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from leadline.audit.encoders import load_encoder
 from leadline.audit.features import Encoder
 from leadline.audit.given import given_labeler, judge
 from leadline.audit.judged import AttributeLabeler
-from leadline.audit.labeler import train_labeler, without_overlap
+from leadline.audit.labeler import image_hashes, train_labeler, without_overlap
 from leadline.audit.labels import given_labels
 from leadline.audit.sources import Images, image_set, reference_splits
 from leadline.errors import LeadlineError
@@ -23,6 +23,8 @@ from leadline.recipe import AuditSpec
 from leadline.records import ImageSet, Splits
 
 LABELED_DATA = "give labelled images that are neither training data nor samples (--labeler DATA)"
+LEFT_OUT = "training_images_left_out"
+"""Note of the held-out images: how many were training images."""
 ANY_SHAPE = (3, 64, 64)
 """Shape at which networks are tried before the images are read."""
 
@@ -113,12 +115,29 @@ def read_inputs(
     def beside(given: Images | None, name: str) -> ImageSet | None:
         return None if given is None else image_set(given, name, like=training, groups=groups, progress=progress)
 
-    real = beside(splits.held_out if held_out is None else held_out, "held-out images")
+    real = _unseen(beside(splits.held_out if held_out is None else held_out, "held-out images"), training)
     labelled = beside(splits.labeler if labeler is None else labeler, "labeler images")
     dropped: dict[str, int] = {}
     if labelled is not None:
         labelled, dropped = without_overlap(labelled, {"training": training, "held_out": real, "samples": images})
     return Inputs(samples=images, training=training, held_out=real, labeler=labelled, dropped=dropped)
+
+
+def _unseen(held_out: ImageSet | None, training: ImageSet) -> ImageSet | None:
+    """Held-out images without those that are training images to the byte: these are no baseline, but copies."""
+    if held_out is None:
+        return None
+    known = set(image_hashes(training))
+    kept = [index for index, image in enumerate(image_hashes(held_out)) if image not in known]
+    if len(kept) == len(held_out):
+        return held_out
+    if not kept:
+        raise LeadlineError(
+            f"held-out images: all {len(held_out):,} are training images to the byte: give images that the model was "
+            "not trained on (--held-out DATA)"
+        )
+    unseen = held_out.take(kept)
+    return replace(unseen, notes={**unseen.notes, LEFT_OUT: len(held_out) - len(kept)})
 
 
 def prepare(
@@ -130,6 +149,10 @@ def prepare(
     progress: ProgressCallback,
 ) -> AuditContext:
     """The inputs with the sample labels read and, where a metric asks for it, the labeler trained."""
+
+    def report(stage: str, done: int, total: int, detail: str) -> None:
+        progress(f"audit, {stage}", done, total, detail)
+
     given = networks.labeler
     if given is not None:
         known = list(given.classes)
@@ -155,7 +178,7 @@ def prepare(
             seed=spec.seed,
             cache=cache,
             device=networks.device,
-            progress=lambda text: progress(f"audit, {text}", 0, 0, ""),
+            progress=report,
         )
     sets = {"samples": inputs.samples, "training": inputs.training, "held_out": inputs.held_out}
     fingerprints = {name: images.fingerprint() for name, images in sets.items() if images is not None}
@@ -175,7 +198,7 @@ def prepare(
         fingerprints=fingerprints if labeler is None else {**fingerprints, LABELER: labeler.fingerprint},
         device=networks.device,
         cache=cache,
-        report=lambda stage, done, total, detail: progress(f"audit, {stage}", done, total, detail),
+        report=report,
     )
 
 

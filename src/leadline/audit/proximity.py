@@ -18,6 +18,8 @@ PAIRS = 1024
 OWN_NEIGHBORS = 4
 DEEPER = 4
 """Times as many neighbours are looked at where all that were found repeat one picture."""
+ENTRIES = 2**22
+"""Neighbours held at a time by a deeper search (about 0.2 GiB): it may go down to the whole training set."""
 
 
 @dataclass(frozen=True)
@@ -141,18 +143,27 @@ class Surroundings:
         nearest: of the images of the part at `rows`; searched deeper for those alone where it holds too few. NaN
         fills what the whole training set does not hold.
         """
-        found = np.full((len(rows), wanted), np.nan)
-        left = np.arange(len(rows))
-        while len(left):
-            k = nearest.indices.shape[1]
-            repeated = np.repeat(anchors[left], k)
-            other = ~self.pictures.same(nearest.indices.flatten(), repeated).reshape(-1, k)
-            order = np.argsort(~other, axis=1, kind="stable")[:, :wanted]
-            distances = np.where(other, nearest.distances, np.nan)
-            found[left, : order.shape[1]] = np.take_along_axis(distances, order, 1)
-            left = left[other.sum(1) < wanted] if k < self.size else left[:0]
-            if len(left):
-                nearest = self.nearest(part, min(DEEPER * k, self.size), rows[left])
+        found = self._other_pictures(nearest, anchors, wanted)
+        k = nearest.indices.shape[1]
+        deeper = min(DEEPER * k, self.size)
+        # What stands in the last place is NaN where fewer were found.
+        left = np.flatnonzero(np.isnan(found[:, -1])) if k < deeper else np.arange(0)
+        step = max(1, ENTRIES // deeper)
+        for block in (left[start : start + step] for start in range(0, len(left), step)):
+            searched = self.nearest(part, deeper, rows[block])
+            found[block] = self.others(part, searched, anchors[block], wanted, rows[block])
+        return found
+
+    def _other_pictures(
+        self, nearest: Nearest, anchors: Int[np.ndarray, " q"], wanted: int
+    ) -> Float[np.ndarray, "q wanted"]:
+        """Distances to the first `wanted` among the nearest that are other pictures than anchors, NaN behind them."""
+        found = np.full((len(anchors), wanted), np.nan)
+        k = nearest.indices.shape[1]
+        other = ~self.pictures.same(nearest.indices.flatten(), np.repeat(anchors, k)).reshape(-1, k)
+        order = np.argsort(~other, axis=1, kind="stable")[:, :wanted]
+        distances = np.where(other, nearest.distances, np.nan)
+        found[:, : order.shape[1]] = np.take_along_axis(distances, order, 1)
         return found
 
     def _search(self, queries: np.ndarray, k: int) -> Nearest:
@@ -173,6 +184,11 @@ class Surroundings:
             return self.context.features(part, self.space, flipped=flipped)
         pixels = self.context.part(part).pixels
         return pixels[..., ::-1] if flipped else pixels
+
+
+def told(distances: Float[np.ndarray, "*n"], in_pixels: bool) -> Float[np.ndarray, "*n"]:
+    """Distances as they are told: in pixels as they are, of features as cosines."""
+    return distances if in_pixels else 1 - distances**2 / 2
 
 
 def merged(plain: Nearest, flipped: Nearest) -> Nearest:

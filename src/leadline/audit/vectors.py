@@ -22,8 +22,6 @@ LARGEST = 1e150
 EXACT_IN_FLOAT32 = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 ROUNDOFF = 2.0**-24
 """Unit roundoff of float32, in which products are summed."""
-ENTRY_ROUNDOFF = {"highest": 0.0, "high": 2.0**-10, "medium": 2.0**-8}
-"""What a product's entries are rounded by at torch's matmul precisions: not, to TF32 (cut off), to bfloat16."""
 COARSE_ROUNDOFF = 2.0**-8
 """What bfloat16 rounds by."""
 
@@ -117,10 +115,9 @@ class VectorPair:
         """Upper bound [q] on |float32 - true| squared distance (scaled) to any reference vector up to `longest` long.
 
         Summing d products in any order is off by at most d·u·|a|·|b| (Higham, 2002, eq. 3.5); 16 more u cover
-        rounding the entries, the lengths and the final sums. Entries that torch rounds by v beforehand change 2 a·b by
-        up to (4v + 2v²)·|a|·|b|, at most 1.01 v·(|a| + |b|)². The last parts are centring in float64, and underflow.
+        rounding the entries, the lengths and the final sums. The last parts are centring in float64, and underflow.
         """
-        u = (self.dimension + 16) * ROUNDOFF + 1.01 * ENTRY_ROUNDOFF[torch.get_float32_matmul_precision()]
+        u = (self.dimension + 16) * ROUNDOFF
         reach = (squared_lengths(narrow).sqrt() + longest) * (1 + 1e-3 + self.dimension * 2.0**-24)
         center = float(self._center.norm())
         return u * reach**2 + 2.0**-50 * reach * (reach + center) + self.dimension * 1e-37
@@ -211,10 +208,14 @@ class VectorPair:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products of bfloat16 run on units made for them: tensor cores, or a CPU's AMX tiles."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    """Whether matrix products of bfloat16 run on units made for them, a CPU's AMX tiles, and are summed in float32.
+
+    CUDA may sum parts of a product in bfloat16, which no bound here covers.
+    """
+    if device.type != "cpu":
+        return False
+    # Not in every torch that is supported: there, products are of float32.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16"))
 
 

@@ -18,6 +18,8 @@ from leadline.audit.encoders.weights import fingerprint_of
 from leadline.audit.judged import AttributeLabeler, tried
 from leadline.errors import LeadlineError
 
+VERSION = 1
+"""Raised when what is made of CLIP's embeddings changes, so that no older outputs are taken from the cache."""
 FILES = (
     "config.json",
     "model.safetensors",
@@ -105,7 +107,7 @@ def zero_shot_labeler(
             shape=shape,
             confidence=confidence,
             fingerprint=fingerprint_of(
-                {"prompts": list(asked.items()), "preparation": preparation.describe()},
+                {"version": VERSION, "prompts": list(asked.items()), "preparation": preparation.describe()},
                 {**model.state_dict(), "texts": texts},
             ),
             model=model,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from leadline.report.settings import differing_fields
 from leadline.report.spaces import INCEPTION, LABELER, measured_spaces
 from leadline.report.views import RunView, who
-from leadline.report.words import listed, measurement_text
+from leadline.report.words import accuracy_text, listed
 
 Views = Sequence[RunView]
 ENOUGH_ANCESTRAL_STEPS = 250
@@ -101,10 +101,10 @@ def imperfect_labels(views: Views) -> str:
     found = {view.name: m for view in views for m in view.find("labeler_accuracy")}
     if not found:
         return ""
-    texts = dict.fromkeys(measurement_text(m) for m in found.values())
+    texts = dict.fromkeys(accuracy_text(m) for m in found.values())
     return (
-        f"The classes of generated images are the labeler's word. Its accuracy on held-out real images is "
-        f"{listed(texts)}; on generated images it may be lower, and its errors are not part of the intervals. "
+        f"The classes of generated images are the labeler's word. How often it is right: {listed(texts)}; on generated "
+        "images it may be right less often, and its errors are not part of the intervals. "
         "Unclassified images are counted as such and forced into no class."
     )
 
@@ -180,17 +180,20 @@ def interval_meaning(views: Views) -> str:
 
 
 def shared_held_out(views: Views) -> str:
-    """Held-out images that the training data contains make the baseline nearer than it is."""
-    found = {
-        view.name: m.params["identical_to_training"]
-        for view in views
-        for m in view.find("nearest_distance", set="held_out")
-        if m.params.get("identical_to_training")
-    }
+    """Held-out images that the training data contains are no baseline; the audit leaves them out."""
+    found = {}
+    for view in views:
+        images = (view.audit.settings if view.audit is not None else {}).get("images", {})
+        left_out = images.get("held_out", {}).get("notes", {}).get("training_images_left_out")
+        if left_out:
+            found[view.name] = left_out
     if not found:
         return ""
     numbers = listed(f"{count:,} ({name})" for name, count in found.items())
-    return f"Held-out images that are identical to a training image: {numbers}. They make the baseline too near."
+    return (
+        f"Held-out images that are training images to the byte were left out: {numbers}. Among the rest there may be "
+        "pictures that are nearly the same, which make the baseline too near."
+    )
 
 
 def changed_code(views: Views) -> str:

@@ -1,5 +1,6 @@
 """The section on copies: how many images count as copies of training images, by rule and space."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from leadline.records import Measurement, Table
@@ -9,7 +10,7 @@ from leadline.report.drawings import over_runs, point
 from leadline.report.findings import CALIBRATED, EXCESS, RATE, allowed_rate
 from leadline.report.plots import Level, Line, Point, draw
 from leadline.report.spaces import MOST_SPACES, PIXELS, anchor, in_space, measured_spaces, of_space
-from leadline.report.tables import known, not_measured, tested
+from leadline.report.tables import known, not_measured, of_audit, tested
 from leadline.report.views import RunView, missing_runs, nothing_to_show
 from leadline.report.words import (
     DIFFERENCE,
@@ -27,10 +28,15 @@ AUTHENTIC = "authentic_rate"
 MEASURES = (RATE, EXCESS, AUTHENTIC)
 SWEEP = "copy_rate_sweep"
 """Name of the audit's table of rates over thresholds."""
+SUSPECTS = "suspicious_images"
+"""Name of the audit's table of the samples most likely to be copies."""
+SHOWN_SUSPECTS = 10
+"""Samples of that table that the page shows of each space."""
 PAIR = ("samples", "held_out")
-RATIO = "d1/d2"
+RATIOS = {"d1/d2": "d1/d2", "carlini": "d1 / mean distance to the nearest"}
+"""What the rules compare with their threshold that know no unit, and count every image at 1."""
 RULES = {
-    RATIO: "nearer to a training image than the threshold times the distance to the first other picture there",
+    "d1/d2": "nearer to a training image than the threshold times the distance to the first other picture there",
     "carlini": "no farther from a training image than the threshold times the mean distance to its neighbours there",
     CALIBRATED: "nearer to a training image than a threshold set on one half of the held-out images, so that it calls "
     "a chosen part of new real images copies, and checked on the other half",
@@ -43,15 +49,17 @@ def copies_section(views: Views) -> Section:
     title = "Copies: images too near to a training image"
     measured = [view for view in views if view.measured(MEASURES)]
     missing = not_measured(views, MEASURES)
-    if not measured:
+    listed = [suspects(view, table) for view in views for table in view.tables(SUSPECTS)]
+    if not measured and not listed:
         return Section(id="copies", title=title, lead=nothing_to_show(views, "copies"), caveats=missing)
     return Section(
         id="copies",
         title=title,
         lead="How many images count as copies of a training image. Held-out real images cannot be copies: their rate "
-        "is what a rule calls by mistake, and only a rate above it is a sign of copying.",
+        "is what a rule calls by mistake, and only a rate above it is a sign of copying."
+        + (" The last table names the generated images to look at first." if listed else ""),
         figures=plots(measured),
-        tables=[table for table in (rates(measured), authentic(measured)) if table.rows],
+        tables=[*(table for table in (rates(measured), authentic(measured)) if table.rows), *listed],
         caveats=missing_runs(views, measured) + missing,
     )
 
@@ -131,6 +139,22 @@ def authentic(views: Views) -> TableView:
     )
 
 
+def suspects(view: RunView, table: Table) -> TableView:
+    """The first images of each space in the audit's list of those most likely to be copies."""
+    place = table.columns.index("space") if "space" in table.columns else 0
+    seen: Counter[object] = Counter()
+    shown = []
+    for row in table.rows:
+        seen[row[place]] += 1
+        if seen[row[place]] <= SHOWN_SUSPECTS:
+            shown.append(row)
+    left_out = len(table.rows) - len(shown)
+    more = (
+        f"The first {SHOWN_SUSPECTS} of each space; {left_out} more are in the audit's own table." if left_out else ""
+    )
+    return of_audit(view, table.model_copy(update={"rows": tuple(shown), "note": f"{table.note} {more}".strip()}))
+
+
 def plots(views: Views) -> list[Plot]:
     """Of one run all rules side by side, of several the calibrated rate against depth; then the sweeps."""
     if len(views) == 1:
@@ -205,7 +229,7 @@ def _curves(table: Table, label: str, style: int, held_out_style: int) -> dict[t
     for row in table.rows:
         rule, space, threshold, *shares = (row[place] for place in places)
         # At a ratio of 1 every image counts: the point would only flatten the others.
-        if not isinstance(threshold, int | float) or (rule == RATIO and threshold >= 1):
+        if not isinstance(threshold, int | float) or (rule in RATIOS and threshold >= 1):
             continue
         for subset, share in zip(PAIR, shares, strict=True):
             if isinstance(share, int | float):
@@ -255,5 +279,5 @@ def _told(p: Point) -> str:
 def _compared(rule: str, space: str) -> str:
     """What a rule compares with its threshold."""
     if rule != CALIBRATED:
-        return rule
+        return RATIOS.get(rule, rule)
     return "the distance, RMS per value" if space == PIXELS else "the cosine similarity"

@@ -14,7 +14,7 @@ from leadline.report.findings import finding
 from leadline.report.images import panels
 from leadline.report.spaces import measured_spaces
 from leadline.report.views import RunView, missing_runs, nothing_to_show, who
-from leadline.report.words import counted, measurement_text
+from leadline.report.words import accuracy_text, counted
 
 Views = Sequence[RunView]
 SECTIONS: Registry[Callable[[Views], Section]] = Registry("report section")
@@ -29,6 +29,8 @@ NEIGHBOURS = "nearest_neighbors"
 """Beginning of the names of the panels with nearest neighbours."""
 LABELER = "labeler_"
 """Beginning of the names of the labeler's measurements and tables."""
+SHOWN_TABLES = ("shares", copies.SWEEP, copies.SUSPECTS, LABELER)
+"""Beginnings of the names of the tables that have a section."""
 
 
 @SECTIONS.register("answer")
@@ -130,7 +132,7 @@ def labeler(views: Views) -> Section:
     accuracies: dict[str, list[str]] = {}
     for view in views:
         for m in view.find("labeler_accuracy"):
-            accuracies.setdefault(measurement_text(m), []).append(view.name)
+            accuracies.setdefault(accuracy_text(m), []).append(view.name)
     confusions: dict[str, tuple[Table, list[str]]] = {}
     for view in views:
         for table in view.tables("labeler_confusion"):
@@ -148,7 +150,7 @@ def labeler(views: Views) -> Section:
     return Section(
         id="labeler",
         title=title,
-        lead=f"A classifier labels the images. Its accuracy on real images that it has not seen: {told or 'unknown'}.",
+        lead=f"A classifier labels the images. How often it is right: {told or 'unknown'}.",
         tables=[*(tables.confusion(table, who(names, views)) for table, names in confusions.values()), *others],
     )
 
@@ -179,7 +181,7 @@ def other(views: Views) -> Section:
             continue
         names = tuple(dict.fromkeys(m.name for m in view.audit if not _has_section(m.name)))
         shown += [tables.long(view, names, "Other measurements")] if names else []
-        own = [table for table in view.audit.tables if not table.name.startswith(("shares", copies.SWEEP, LABELER))]
+        own = [table for table in view.audit.tables if not table.name.startswith(SHOWN_TABLES)]
         shown += [tables.of_audit(view, table) for table in own]
     figures = panels(views, lambda name: name not in ("samples", "training") and not name.startswith(NEIGHBOURS))
     lead = "What has no section of its own." if shown or figures else "Every measurement is shown above."

@@ -124,6 +124,12 @@ def measurement_text(measurement: Measurement, *, unit: bool = False) -> str:
     return like(m, m.value) + own_unit + (f" ({interval})" if interval else "")
 
 
+def accuracy_text(accuracy: Measurement) -> str:
+    """A labeler's accuracy with the images that it was judged on: 98.4 % (97.6 to 99.0 %) of labelled images ..."""
+    of = accuracy.unit.removeprefix("share") if accuracy.value is not None else ""
+    return measurement_text(accuracy) + of
+
+
 def measurement_cell(found: Measurement | None, missing: str = "not measured") -> Cell:
     """The cell of one measurement: the value, its interval below; never a 0 for a number that is not there."""
     if found is None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
+from leadline.audit.precision import full_float32
 from leadline.errors import LeadlineError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -83,12 +84,13 @@ class MapsEncoder:
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """No gradients, and full float32 on a GPU too: TF32's ten bits would move distances in the third digit.
+    """No gradients, and full float32 whatever the process has asked for: TF32 would move distances in the third digit.
 
     Not inference mode, whose tensors cannot be changed in place by those who get them.
     """
     with (
         torch.no_grad(),
+        full_float32(),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
     ):
         yield

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from leadline.errors import LeadlineError
+from leadline.files import file_digest
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -105,7 +106,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 def is_published(path: Path, published: Published) -> bool:
     """Whether a file is, byte for byte, the one that the authors offer, as far as they published its hash."""
-    return not published.sha256 or _sha256(path).startswith(published.sha256)
+    return not published.sha256 or file_digest(path).startswith(published.sha256)
 
 
 def fill(network: Network, weights: Mapping[str, torch.Tensor], *, file: str, what: str) -> Network:
@@ -149,7 +150,7 @@ def fingerprint_of(options: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
 
 def file_fingerprint(options: Mapping[str, Any], path: Path) -> str:
     """16 digits of the SHA-256 of all options and of a whole file, for what is more than its tensors."""
-    text = json.dumps(options, sort_keys=True) + _sha256(path)
+    text = json.dumps(options, sort_keys=True) + file_digest(path)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -175,11 +176,6 @@ def _fetch(encoder: str, published: Published) -> None:
             f"{_first_line(error) or type(error).__name__}. Fetch them by hand and give the file "
             f"(--encoder {encoder}:FILE)"
         ) from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _listed(names: list[str]) -> str:
