@@ -29,6 +29,9 @@ check: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/sampler_shares.py
+	$(BIN)/python benchmarks/neighbors.py
+	$(BIN)/python benchmarks/lpips_mean.py
+	$(BIN)/python benchmarks/streaming.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
