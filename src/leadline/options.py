@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from leadline.recipe import DataSpec, Recipe
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a fault in leadline, what was computed until then is kept; 2 bad input or a "
-    "refusing disk, the message says what to change; 3 done, but a condition of --fail-if holds or could not be checked; 130 interrupted."
+    "Exit codes: 0 done; 1 a fault in leadline, what was computed until then is kept; 2 bad input, or a file that the "
+    "system refuses to read or write, the message says what to change; 3 done, but a condition of --fail-if holds or "
+    "could not be checked; 130 interrupted."
 )
 ENCODER_NAMES = "inception, lpips-alex, lpips-vgg, lpips-squeeze, squeezenet, dinov2, clip, sscd, pixels"
 """The registry's, written out: it imports torch, and help is to be quick."""
