@@ -70,12 +70,12 @@ def test_every_mean_and_error_is_that_of_the_loop_over_pairs(
             sums.add([m[start : start + batch] for m in taps], groups[start : start + batch])
         found = sums.result()
     distances = matrix(taps, heads)
+    # Half precision of what is kept moves the distances by parts in a thousand, which a small spread of them shows.
+    half = {"rel": 5e-3, "abs": 2e-3 * max(found.total, 1e-3)}
     assert (found.n, found.kept, found.dimension, found.calibrated) == (n, n, 68, calibrated)
     assert found.total == pytest.approx(distances.sum() / (n * (n - 1)), rel=1e-6)
     if n > 2:
-        assert found.total_error == pytest.approx(
-            2 * np.std(distances.sum(1) / (n - 1), ddof=1) / np.sqrt(n), rel=5e-3, abs=1e-6
-        )
+        assert found.total_error == pytest.approx(2 * np.std(distances.sum(1) / (n - 1), ddof=1) / np.sqrt(n), **half)
     for a in range(3):
         own = distances[np.ix_(groups == a, groups == a)]
         count = len(own)
@@ -86,7 +86,7 @@ def test_every_mean_and_error_is_that_of_the_loop_over_pairs(
             assert found.within[a] == pytest.approx(own.sum() / (count * (count - 1)), rel=1e-6)
         if count >= 3:
             expected = 2 * np.std(own.sum(1) / (count - 1), ddof=1) / np.sqrt(count)
-            assert found.within_error[a] == pytest.approx(expected, rel=5e-3, abs=1e-6)
+            assert found.within_error[a] == pytest.approx(expected, **half)
         for b in range(3):
             apart = distances[np.ix_(groups == a, groups == b)]
             assert np.isnan(found.between[a, b]) == (a == b or apart.size == 0)
@@ -95,7 +95,7 @@ def test_every_mean_and_error_is_that_of_the_loop_over_pairs(
             assert np.isnan(found.between_error[a, b]) == (a == b or min(apart.shape) < 2)
             if a != b and min(apart.shape) >= 2:
                 parts = apart.mean(1).var(ddof=1) / len(apart), apart.mean(0).var(ddof=1) / apart.shape[1]
-                assert found.between_error[a, b] == pytest.approx(np.sqrt(sum(parts)), rel=5e-3, abs=1e-6)
+                assert found.between_error[a, b] == pytest.approx(np.sqrt(sum(parts)), **half)
 
 
 def test_what_all_images_share_costs_no_digits() -> None:
