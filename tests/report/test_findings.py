@@ -102,7 +102,10 @@ def test_unclassified_images_that_could_turn_the_answer_are_named_so(make_run, e
                 Measurement(name="share", value=training, group=group, params={"set": "training"}),
                 Measurement(name="share_difference", value=difference, group=group, params=bounds, **ends),
             ]
-    text = sentence(make_run(measurements=measurements), "Unclassified")
+    run = make_run(measurements=measurements)
+    text, headline = sentence(run, "Unclassified"), found(run).headline
+    assert ("the unclassified ones could turn that around" in headline) is turns
+    assert headline.startswith("makes 9 less often") is not turns
     assert text.startswith("10.0\xa0% of 600 images are unclassified. Were none or all of the unclassified of class 9,")
     assert ("would be −4.7 or +6.7 points: they could turn the answer around." in text) is turns
 

@@ -136,6 +136,11 @@ def _group_sentence(view: RunView, group: str) -> str:
         )
     numbers = f"{percent(share.value)} against {percent(training.value)}, {interval_text(share)}"
     verdict = _verdict(difference) or _outside(share, training.value)
+    if verdict and _could_turn(difference, verdict):
+        return (
+            f"{name} is {'more' if verdict > 0 else 'less'} frequent among the images that were recognised than in the "
+            f"training data, but the unclassified ones could turn that around: {numbers}"
+        )
     if verdict:
         return f"makes {name} {'more' if verdict > 0 else 'less'} often than its training data: {numbers}"
     room = ""
@@ -143,6 +148,13 @@ def _group_sentence(view: RunView, group: str) -> str:
         ends = f"{percentage(difference.lower, signed=True)} and {percentage(difference.upper, signed=True)}"
         room = f", so a true difference anywhere between {ends} points fits"
     return f"no difference from the training data is shown for {name}: {numbers}{room}"
+
+
+def _could_turn(difference: Measurement | None, verdict: int) -> bool:
+    """Whether a difference could have the other sign if none, or all, of the unclassified images were of the class."""
+    if verdict == 0 or difference is None or not set(BOUNDS) <= set(difference.params):
+        return False
+    return min(difference.params[name] * verdict for name in BOUNDS) <= 0
 
 
 def _outside(share: Measurement, training: float) -> int:
@@ -173,7 +185,7 @@ def _were_they_classified(view: RunView) -> str:
         return ""
     ends = " or ".join(like(difference, end, ending=False) for end in (none, every))
     verdict = _verdict(difference)
-    turns = verdict != 0 and min(none * verdict, every * verdict) <= 0
+    turns = _could_turn(difference, verdict)
     return (
         f" Were none or all of the unclassified of class {quoted(group)}, its difference from the training data would "
         f"be {ends} points{': they could turn the answer around' if turns else ''}."
