@@ -19,6 +19,8 @@ Neighbors = tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]
 SPARE_CANDIDATES = 16
 SPARE_COARSE_CANDIDATES = 54
 """More, as coarse products leave more vectors in doubt."""
+EXACT_SUMS = 256
+"""Squares of differences of bytes whose sum float32 holds exactly."""
 BLOCK = 64
 """Columns of which the smallest is looked at first: most blocks hold nothing that is near enough."""
 
@@ -224,8 +226,18 @@ def _scores(queries: torch.Tensor, tile: torch.Tensor, lengths: torch.Tensor, ro
 
 
 def _squared_differences(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """|a - b|² over the last dimension, on the CPU: one arithmetic for every distance that is given out."""
-    return (first - second).square_().sum(-1).cpu()
+    """|a - b|² over the last dimension, float64 on the CPU: one arithmetic for every distance that is given out.
+
+    Of bytes in float32 too every step is exact: sums of 256 squares are integers below 2²⁴. `first` is used up: memory
+    that was just written is still in the cache.
+    """
+    squares = first.sub_(second).square_()
+    if squares.dtype == torch.float64:
+        return squares.sum(-1).cpu()
+    number = squares.shape[-1] // EXACT_SUMS
+    whole, rest = squares[..., : number * EXACT_SUMS], squares[..., number * EXACT_SUMS :]
+    parts = whole.reshape(*squares.shape[:-1], number, EXACT_SUMS).sum(-1)
+    return parts.double().sum(-1).add_(rest.sum(-1)).cpu()
 
 
 def _best(squared: torch.Tensor, indices: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

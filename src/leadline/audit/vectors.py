@@ -33,7 +33,7 @@ class _BeyondFloat32(ArithmeticError):
 class VectorPair:
     """Queries [q, ...] and reference vectors [n, ...], checked; of unit length where asked; flattened, read in tiles.
 
-    `wide_*`: float64 rows, what exact distances are made of. `narrow_*`: the same rows scaled and centred in float32,
+    `wide_*`: float64 rows, or float32 of bytes, what exact distances are made of. `narrow_*`: the same rows scaled and centred in float32,
     what matrix products take: they neither overflow nor spend their digits on what all vectors share. The scale is a
     power of two and the centre a float32, so that neither adds an error of its own.
     """
@@ -104,12 +104,12 @@ class VectorPair:
         return self._kept[rows]
 
     def wide_queries(self, rows: slice | torch.Tensor) -> torch.Tensor:
-        """float64 [r, d], of unit length where asked."""
-        return self._wide(self.queries, rows)
+        """float64 [r, d], of unit length where asked; float32 where all vectors are of bytes."""
+        return self._bytes(self.queries, rows) if self._of_bytes else self._wide(self.queries, rows)
 
     def wide_reference(self, rows: slice | torch.Tensor) -> torch.Tensor:
-        """float64 [r, d], of unit length where asked."""
-        return self._wide(self.reference, rows)
+        """float64 [r, d], of unit length where asked; float32 where all vectors are of bytes."""
+        return self._bytes(self.reference, rows) if self._of_bytes else self._wide(self.reference, rows)
 
     def error_bound(self, narrow: torch.Tensor, longest: float) -> torch.Tensor:
         """Upper bound [q] on |float32 - true| squared distance (scaled) to any reference vector up to `longest` long.
@@ -190,6 +190,14 @@ class VectorPair:
             wide /= wide.abs().amax(1, keepdim=True)  # first: squares of tiny entries would underflow
             wide /= torch.linalg.vector_norm(wide, dim=1, keepdim=True)
         return wide
+
+    @property
+    def _of_bytes(self) -> bool:
+        dtypes = {_rows(vectors, slice(0, 1)).dtype for vectors in (self.queries, self.reference)}
+        return not self.unit_length and dtypes == {torch.uint8}
+
+    def _bytes(self, vectors: Vectors, rows: slice | torch.Tensor) -> torch.Tensor:
+        return _rows(vectors, rows).to(self.device).float()
 
     def _largest(self, name: str, vectors: Vectors, part: slice | None = None) -> float:
         """The largest absolute value. Raises LeadlineError where a row cannot be compared."""
