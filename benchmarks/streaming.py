@@ -2,8 +2,8 @@
 
     python benchmarks/streaming.py [--rows 200000] [--files 100000]
 
-neighbours: 10 nearest of 64 queries in 200,000 × 12,288 uint8 in a memory map (2.4 GB, sparse, with noise at both
-ends). folder: 100,000 JPEG files of 64×64 (links to 500 pictures) audited for memorization against 2,000 others.
+neighbours: 10 nearest of 64 queries in 200,000 × 12,288 uint8 of noise in a memory map (2.4 GB), three of them
+planted. folder: 100,000 JPEG files of 64×64 (links to 500 pictures) audited for memorization against 2,000 others.
 Anonymous memory (RssAnon) is what a process holds itself; pages of mapped files, which the system may drop at any
 time, are not in it. Linux only.
 """
@@ -65,6 +65,10 @@ def neighbours(place: Path, number: int) -> Callable[[], object]:
 
     generator = np.random.default_rng(0)
     vectors = np.memmap(place / "reference", dtype=np.uint8, mode="w+", shape=(number, DIMENSION))
+    for start in range(0, number, 2000):
+        vectors[start : start + 2000] = generator.integers(
+            0, 256, (min(2000, number - start), DIMENSION), dtype=np.uint8
+        )
     planted = [0, number // 2, number - 1]
     vectors[planted] = queries = generator.integers(0, 256, (3, DIMENSION), dtype=np.uint8)
     asked = np.concatenate([queries, generator.integers(0, 256, (61, DIMENSION), dtype=np.uint8)])

@@ -33,9 +33,9 @@ class _BeyondFloat32(ArithmeticError):
 class VectorPair:
     """Queries [q, ...] and reference vectors [n, ...], checked; of unit length where asked; flattened, read in tiles.
 
-    `wide_*`: float64 rows, or float32 of bytes, what exact distances are made of. `narrow_*`: the same rows scaled and centred in float32,
-    what matrix products take: they neither overflow nor spend their digits on what all vectors share. The scale is a
-    power of two and the centre a float32, so that neither adds an error of its own.
+    `wide_*`: float64 rows, or float32 of bytes, what exact distances are made of. `narrow_*`: the same rows scaled and
+    centred in float32, what matrix products take: they neither overflow nor spend their digits on what all vectors
+    share. The scale is a power of two and the centre a float32, so that neither adds an error of its own.
     """
 
     def __init__(

@@ -154,7 +154,7 @@ def _could_turn(difference: Measurement | None, verdict: int) -> bool:
     """Whether a difference could have the other sign if none, or all, of the unclassified images were of the class."""
     if verdict == 0 or difference is None or not set(BOUNDS) <= set(difference.params):
         return False
-    return min(difference.params[name] * verdict for name in BOUNDS) <= 0
+    return bool(min(difference.params[name] * verdict for name in BOUNDS) <= 0)
 
 
 def _outside(share: Measurement, training: float) -> int:
