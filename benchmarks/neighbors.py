@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -60,8 +61,13 @@ def speed(n: int, q: int, dimension: int, runs: int) -> None:
         fresh.add(reference)
         fresh.search(queries, K)
 
+    def in_float32() -> None:
+        with patch("leadline.audit.vectors.has_fast_bfloat16", return_value=False):
+            nearest_neighbors(queries, reference, K)
+
     contenders: dict[str, Callable[[], object]] = {
         "leadline": lambda: nearest_neighbors(queries, reference, K),
+        "leadline, float32 selection": in_float32,
         "faiss search": lambda: index.search(queries, K),
         "faiss add and search": faiss_with_add,
         **{f"product, tiles of {tile:,}": product(queries, reference, tile) for tile in TILES if tile <= n},
@@ -78,7 +84,7 @@ def speed(n: int, q: int, dimension: int, runs: int) -> None:
     work = 2 * n * q * dimension / 1e9
     print(f"{q:,} queries in {n:,} × {dimension}, k = {K}, {torch.get_num_threads()} threads, {runs} rounds")
     print("| | median s | GFLOP/s | time, in leadline's |\n|---|---|---|---|")
-    for name in ("leadline", "faiss search", "faiss add and search", "product"):
+    for name in ("leadline", "leadline, float32 selection", "faiss search", "faiss add and search", "product"):
         ratio = median(other / own for other, own in zip(seconds[name], seconds["leadline"], strict=True))
         print(f"| {name} | {median(seconds[name]):.2f} | {work / median(seconds[name]):.0f} | {ratio:.2f} |")
     compare_with_scikit_learn(queries[:CHECKED], reference)
