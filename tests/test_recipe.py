@@ -14,13 +14,21 @@ from leadline.recipe import (
     Recipe,
     SampleSpec,
     Spec,
+    SteerSpec,
+    TextSpec,
     TrainSpec,
     fingerprint,
     recipe_from_json,
     with_overrides,
 )
 
-PARTS: dict[str, type[Spec]] = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "sample": SampleSpec}
+PARTS: dict[str, type[Spec]] = {
+    "data": DataSpec,
+    "model": ModelSpec,
+    "train": TrainSpec,
+    "sample": SampleSpec,
+    "text": TextSpec,
+}
 """The parts that decide what is trained and drawn."""
 
 OTHER: dict[str, object] = {
@@ -40,6 +48,7 @@ OTHER: dict[str, object] = {
     "data.image_size": 32,
     "data.channels": 3,
     "data.fit": "pad",
+    "data.captions": "digits",
     "data.max_unreadable_share": 0.5,
     "data.seed": 1,
     "model.blocks": 3,
@@ -65,6 +74,21 @@ OTHER: dict[str, object] = {
     "sample.clip_x0": False,
     "sample.batch_size": 7,
     "sample.shard_size": 7,
+    "sample.steer": SteerSpec(strength=0.5),
+    "sample.guidance": 3.0,
+    "sample.init_strength": 0.5,
+    "text.pipeline": "somewhere",
+    "text.tokens": 24,
+    "text.text_width": 32,
+    "text.text_layers": 1,
+    "text.latent_channels": 3,
+    "text.autoencoder_channels": (8, 16),
+    "text.autoencoder_steps": 10,
+    "text.autoencoder_learning_rate": 1e-4,
+    "text.kl_weight": 0.0,
+    "text.unet_channels": (32, 64),
+    "text.unet_layers": 2,
+    "text.caption_dropout": 0.0,
     "audit.metrics": ("bias",),
     "audit.encoders": ("labeler", "squeezenet:weights.safetensors"),
     "audit.ks": (1,),
@@ -93,27 +117,70 @@ NOT_IN_THE_OUTCOME = {
 
 def varied(name: str) -> Recipe:
     part, field = name.split(".")
-    spec = type(getattr(Recipe(), part))
+    spec = {**PARTS, "audit": AuditSpec}[part]
     return Recipe(**{part: spec(**{field: OTHER[name]})})
+
+
+def usual(name: str) -> Recipe:
+    """What `varied` varies: the recipe of all defaults, of a text-to-image model for the fields of one."""
+    return Recipe(text=TextSpec()) if name.startswith("text.") else Recipe()
 
 
 def test_every_field_is_varied_below() -> None:
     fields = {f"{part}.{field}" for part, spec in {**PARTS, "audit": AuditSpec}.items() for field in spec.model_fields}
     assert set(OTHER) == fields
-    assert all(varied(name) != Recipe() for name in OTHER)
+    assert all(varied(name) != usual(name) for name in OTHER)
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_the_fingerprint_hangs_on_what_decides_the_samples(name: str) -> None:
     """The seed of training names the folder beside the fingerprint: the seeds of one experiment stand together."""
     free = name in NOT_IN_THE_OUTCOME or name == "train.seed" or name.startswith("audit.")
-    assert (varied(name).fingerprint() == Recipe().fingerprint()) is free
+    assert (varied(name).fingerprint() == usual(name).fingerprint()) is free
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_the_training_fingerprint_hangs_on_what_decides_the_weights(name: str) -> None:
     free = name in NOT_IN_THE_OUTCOME or name.startswith(("audit.", "sample."))
-    assert (varied(name).training_fingerprint() == Recipe().training_fingerprint()) is free
+    assert (varied(name).training_fingerprint() == usual(name).training_fingerprint()) is free
+
+
+def test_a_text_to_image_recipe_is_another_than_the_unconditional_one() -> None:
+    text = Recipe(text=TextSpec())
+    assert text.fingerprint() != Recipe().fingerprint()
+    assert text.training_fingerprint() != Recipe().training_fingerprint()
+
+
+def test_set_reaches_a_text_to_image_model_only_where_there_is_one() -> None:
+    text = Recipe(text=TextSpec())
+    assert with_overrides(text, ["text.unet_channels=32,64"]).text == TextSpec(unet_channels=(32, 64))
+    assert with_overrides(Recipe(), ["text={}", "text.tokens=24"]).text == TextSpec(tokens=24)
+    assert with_overrides(text, ["text=null"]).text is None
+    with pytest.raises(LeadlineError, match=r"this recipe has no 'text'; take one that has .*--set text=\{\}"):
+        with_overrides(Recipe(), ["text.tokens=24"])
+    with pytest.raises(LeadlineError, match="TextSpec has no field 'token': did you mean 'tokens'"):
+        with_overrides(text, ["text.token=24"])
+    with pytest.raises(LeadlineError, match="text must be an object with the fields of TextSpec"):
+        with_overrides(text, ["text=3"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"unet_channels": (32, 48)},
+            r"unet_channels must be multiples of 32 \(--set text.unet_channels\), not 32, 48",
+        ),
+        ({"autoencoder_channels": (8, 12)}, "autoencoder_channels must be multiples of 8"),
+        ({"unet_channels": (32,)}, "TextSpec.unet_channels: Tuple should have at least 2 items"),
+        ({"text_width": 48}, "TextSpec.text_width: .*multiple of 32"),
+        ({"caption_dropout": 1.0}, "TextSpec.caption_dropout: .*less than 1"),
+        ({"tokens": 2}, "TextSpec.tokens: .*greater than or equal to 4"),
+    ],
+)
+def test_text_specs_that_cannot_be_built_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(LeadlineError, match=message):
+        TextSpec(**fields)
 
 
 def test_fingerprints_are_pinned() -> None:

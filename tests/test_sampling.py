@@ -19,9 +19,11 @@ from leadline.data.shards import read_shards
 from leadline.models.denoiser import Denoiser, ddpm_sigmas
 from leadline.models.pretrained import DiffusersDenoiser
 from leadline.models.unet import depth_unet
-from leadline.recipe import SampleSpec
+from leadline.recipe import SampleSpec, SteerSpec
 from leadline.rng import generator_for
 from leadline.sampling import SAMPLERS, check, draw, karras_grid, sample, to_pixels, trailing_grid
+from leadline.schedules import constant, window
+from leadline.steering import bypass
 from leadline.theory.exact import MultiDeltaDenoiser
 
 
@@ -273,3 +275,30 @@ def test_noise_is_the_same_in_another_process():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(output) == torch.randn(3, generator=generator_for(7, "sample", 2)).tolist()
+
+
+def test_the_sample_spec_steers_as_the_bypass_does(denoiser, tmp_path):
+    steer = SteerSpec(strength=0.5, schedule="window(sigma_max=5, sigma_min=0.5)")
+    draw(denoiser, spec(num_images=3, seed=4, clip_x0=True, steer=steer), tmp_path / "steered")
+    with bypass(denoiser, constant(0.5) & window(sigma_max=5.0, sigma_min=0.5)):
+        by_hand = sample(denoiser, 4, range(3), spec(clip_x0=True))
+    pixels, _ = read_shards(tmp_path / "steered")
+    assert np.array_equal(pixels, to_pixels(by_hand).numpy())
+    assert not np.array_equal(pixels, to_pixels(sample(denoiser, 4, range(3), spec(clip_x0=True))).numpy())
+
+
+def test_a_model_without_a_mid_block_is_not_steered(sixes_and_nines, tmp_path):
+    with pytest.raises(ValueError, match="mid-block"):
+        draw(MultiDeltaDenoiser(sixes_and_nines[0]), spec(num_images=2, steer=SteerSpec(strength=0.5)), tmp_path)
+
+
+def test_settings_from_before_the_bypass_are_those_of_strength_0(denoiser, tmp_path):
+    """A draw that an earlier version began goes on."""
+    draw(denoiser, spec(num_images=2, steps=2), tmp_path)
+    record = tmp_path / ".settings.json"
+    earlier = json.loads(record.read_text())
+    del earlier["steer"]
+    record.write_text(json.dumps(earlier))
+    draw(denoiser, spec(num_images=2, steps=2), tmp_path)
+    with pytest.raises(ValueError, match=r"drawn with other settings \(steer\)"):
+        draw(denoiser, spec(num_images=2, steps=2, steer=SteerSpec(strength=0.5)), tmp_path)

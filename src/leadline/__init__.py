@@ -5,11 +5,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from leadline.audit import measure as measure
     from leadline.models.unet import depth_unet as depth_unet
+    from leadline.schedules import bump as bump
+    from leadline.schedules import constant as constant
+    from leadline.schedules import ramp as ramp
+    from leadline.schedules import window as window
+    from leadline.steering import bypass as bypass
+    from leadline.steering import bypass_guidance as bypass_guidance
+    from leadline.steering import enable_bypass as enable_bypass
+    from leadline.steering import enable_bypass_guidance as enable_bypass_guidance
+    from leadline.steering.plotting import plot_schedule as plot_schedule
 
 __version__ = "0.1.0"
-__all__ = ["depth_unet", "measure"]
-
-_HOMES = {"measure": "leadline.audit", "depth_unet": "leadline.models.unet"}
+_HOMES = {
+    "measure": "leadline.audit",
+    "depth_unet": "leadline.models.unet",
+    "bump": "leadline.schedules",
+    "constant": "leadline.schedules",
+    "ramp": "leadline.schedules",
+    "window": "leadline.schedules",
+    "bypass": "leadline.steering",
+    "bypass_guidance": "leadline.steering",
+    "enable_bypass": "leadline.steering",
+    "enable_bypass_guidance": "leadline.steering",
+    "plot_schedule": "leadline.steering.plotting",
+}
+__all__ = [
+    "bump",
+    "bypass",
+    "bypass_guidance",
+    "constant",
+    "depth_unet",
+    "enable_bypass",
+    "enable_bypass_guidance",
+    "measure",
+    "plot_schedule",
+    "ramp",
+    "window",
+]
 
 
 def __getattr__(name: str) -> Any:

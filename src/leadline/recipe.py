@@ -3,14 +3,19 @@
 import hashlib
 import json
 import math
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from leadline.errors import LeadlineError, did_you_mean
+from leadline.schedules import parse as parse_schedule
 
 RUNTIME: dict[str, Any] = {"runtime": True}
 """Marks a field that changes how a run goes but not what comes out: it is no part of the fingerprint."""
+NEUTRAL: dict[str, Any] = {"neutral": True}
+"""Marks a field whose default changes nothing: at its default it is no part of the fingerprint, so that runs from
+before the field was there keep their names."""
 
 
 def parse_shares(value: object) -> object:
@@ -104,6 +109,8 @@ class DataSpec(Spec):
     fit: Literal["resize", "pad", "crop"] = "resize"
     """resize: to image_size, aspect ratio given up. pad: black border to a square, resized only if larger.
     crop: centre square, then resize."""
+    captions: str = Field(default="", json_schema_extra=NEUTRAL)
+    """Name in the registry of captions: digits (a handwritten six), celeba (from the attributes); empty: none."""
     max_unreadable_share: float = Field(default=0.01, ge=0, le=1)
     """Files that cannot be decoded are listed and left out; above this share of them loading stops."""
     seed: int = Field(default=0, ge=0)
@@ -133,6 +140,45 @@ class ModelSpec(Spec):
     match: Names = ()
     """Matched controls: parameters, width, attention (the last also together with one of the others);
     empty: the papers' own models."""
+
+
+class TextSpec(Spec):
+    """A small text-to-image model: autoencoder, text encoder, and a U-Net on the autoencoder's latents."""
+
+    pipeline: str = ""
+    """A Stable Diffusion pipeline that is given instead of trained: a folder, or a name on the hub."""
+    tokens: int = Field(default=16, ge=4)
+    """Longest text in tokens, the two at its ends included; a word of the captions is one token."""
+    text_width: int = Field(default=64, ge=32, multiple_of=32)
+    """Width of the text encoder, and of what the U-Net attends to."""
+    text_layers: int = Field(default=2, ge=1)
+    """Transformer layers of the text encoder."""
+    latent_channels: int = Field(default=4, ge=1)
+    """Channels of the latents."""
+    autoencoder_channels: Numbers = Field(default=(16, 32, 64), min_length=1)
+    """Channels of the autoencoder at each size; from one to the next the image is halved."""
+    autoencoder_steps: int = Field(default=1000, ge=1)
+    """Optimizer steps of the autoencoder, which is trained first; its batches are train.batch_size too."""
+    autoencoder_learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak of the learning rate of the autoencoder."""
+    kl_weight: float = Field(default=1e-3, ge=0)
+    """Weight of the latents' divergence from a standard normal (mean per value) beside the absolute error per value."""
+    unet_channels: Numbers = Field(default=(64, 128), min_length=2)
+    """Channels of each down block; all but the last attend to the text, as the mid-block does."""
+    unet_layers: int = Field(default=1, ge=1)
+    """Residual blocks in each down block."""
+    caption_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of images that are shown without caption: what classifier-free guidance starts from."""
+
+    @model_validator(mode="after")
+    def _channels_can_be_grouped(self) -> "TextSpec":
+        for name, channels, unit in (("autoencoder", self.autoencoder_channels, 8), ("unet", self.unet_channels, 32)):
+            if any(number % unit for number in channels):
+                raise ValueError(
+                    f"{name}_channels must be multiples of {unit} (--set text.{name}_channels), not "
+                    f"{', '.join(str(number) for number in channels)}"
+                )
+        return self
 
 
 class TrainSpec(Spec):
@@ -166,6 +212,38 @@ class TrainSpec(Spec):
     """Also write the curve for TensorBoard (extra `track`)."""
 
 
+class SteerSpec(Spec):
+    """How the U-Net's mid-block is bypassed while images are drawn."""
+
+    strength: float = Field(default=0.0, ge=0, le=1)
+    """Strength of the bypass; with a schedule, the factor of its strengths."""
+    schedule: str = ""
+    """Strength over the noise level: "ramp(0, 0.6) & window(sigma_max=5, sigma_min=0.5)"; empty: constant."""
+    mode: Literal["blend", "elements", "channels", "attenuate"] = "blend"
+    """What takes the place of the mid-block's output: see leadline.steering."""
+    branch: Literal["both", "conditional", "unconditional"] = "both"
+    """Which half of classifier-free guidance is bypassed (text-to-image models)."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the choice of elements or channels."""
+
+    @model_validator(mode="after")
+    def _schedule_is_understood(self) -> "SteerSpec":
+        if self.schedule:
+            parse_schedule(self.schedule)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """All but the strength in words: constant, blend; window(1, sigma_max=5, sigma_min=0.5), channels."""
+        branch = "" if self.branch == "both" else f", {self.branch} branch"
+        return f"{re.sub(r'(?<=[0-9])[.]0(?![0-9])', '', self.schedule) or 'constant'}, {self.mode}{branch}"
+
+    @property
+    def words(self) -> str:
+        """`bypass 0.5 (constant, blend)`; empty where there is none."""
+        return f"bypass {self.strength:g} ({self.kind})" if self.strength else ""
+
+
 class SampleSpec(Spec):
     """Which images are drawn from the model, and how."""
 
@@ -178,11 +256,18 @@ class SampleSpec(Spec):
     steps: int = Field(default=50, ge=1)
     """Number of sampler steps."""
     clip_x0: bool = True
-    """Whether the denoiser's estimate of the clean image is held within [-1, 1]."""
+    """Whether the denoiser's estimate of the clean image is held within [-1, 1]; latents, of text-to-image models,
+    never are."""
     batch_size: int = Field(default=100, ge=1, json_schema_extra=RUNTIME)
     """Images per call of the model."""
     shard_size: int = Field(default=500, ge=1, json_schema_extra=RUNTIME)
     """Images per Parquet file; a finished file is never drawn again."""
+    steer: SteerSpec = Field(default=SteerSpec(), json_schema_extra=NEUTRAL)
+    """Bypass of the mid-block."""
+    guidance: float | None = Field(default=None, ge=0, json_schema_extra=NEUTRAL)
+    """Scale of classifier-free guidance of a text-to-image model, up to 1: none; None: 7.5."""
+    init_strength: float | None = Field(default=None, gt=0, le=1, json_schema_extra=NEUTRAL)
+    """Image-to-image: each image starts from a held-out image of its own, noised to this share of the steps."""
 
 
 class AuditSpec(Spec):
@@ -239,16 +324,21 @@ class Recipe(Spec):
     """How it is trained."""
     sample: SampleSpec = SampleSpec()
     """Which images are drawn."""
+    text: TextSpec | None = None
+    """The text-to-image model that takes the place of `model`; None: an unconditional one."""
     audit: AuditSpec = AuditSpec()
     """What is measured."""
 
     def fingerprint(self) -> str:
         """8 hex digits of what decides the samples: data, model, training (but its seed) and sampling."""
-        return fingerprint(self.data, self.model, self.train, self.sample, leave_out={"train.seed"})
+        return fingerprint(*self._trained(), self.sample, leave_out={"train.seed"})
 
     def training_fingerprint(self) -> str:
         """8 hex digits of what decides the trained weights, the training seed included."""
-        return fingerprint(self.data, self.model, self.train)
+        return fingerprint(*self._trained())
+
+    def _trained(self) -> tuple[Spec, ...]:
+        return (self.data, self.model, self.train, *([self.text] if self.text is not None else []))
 
     def folder_name(self) -> str:
         """`<preset>-<fingerprint8>-s<training seed>`."""
@@ -262,9 +352,11 @@ def fingerprint(*specs: Spec, leave_out: set[str] = frozenset()) -> str:  # type
         owner = type(spec).__name__.removesuffix("Spec").lower()
         for name, info in type(spec).model_fields.items():
             extra = info.json_schema_extra
-            runtime = isinstance(extra, dict) and extra.get("runtime")
-            if not runtime and f"{owner}.{name}" not in leave_out:
-                content[f"{owner}.{name}"] = getattr(spec, name)
+            marks = extra if isinstance(extra, dict) else {}
+            value = getattr(spec, name)
+            neutral = marks.get("neutral") and value == info.default
+            if not (marks.get("runtime") or neutral or f"{owner}.{name}" in leave_out):
+                content[f"{owner}.{name}"] = value.model_dump(mode="json") if isinstance(value, Spec) else value
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -281,13 +373,24 @@ def with_overrides(recipe: Recipe, overrides: list[str]) -> Recipe:
         *parents, last = key.split(".")
         for parent in parents:
             _known(spec, parent, key)
-            annotation = spec.model_fields[parent].annotation
-            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            part = _part(spec.model_fields[parent].annotation)
+            if part is None:
                 raise LeadlineError(f"--set {override}: {parent!r} has no fields of its own")
-            spec, owner = annotation, owner[parent]
+            if owner[parent] is None:
+                raise LeadlineError(
+                    f"--set {override}: this recipe has no {parent!r}; take one that has (mnist-text, celeba-text), "
+                    f"or give --set {parent}={{}} before it, which takes the defaults"
+                )
+            spec, owner = part, owner[parent]
         _known(spec, last, key)
         owner[last] = _value(text)
     return recipe_from_json(content)
+
+
+def _part(annotation: Any) -> type[BaseModel] | None:
+    """The spec that a field holds, if it holds one (or None)."""
+    held = [kind for kind in get_args(annotation) or (annotation,) if isinstance(kind, type)]
+    return next((kind for kind in held if issubclass(kind, BaseModel)), None)
 
 
 def _known(spec: type[BaseModel], name: str, key: str) -> None:
@@ -307,7 +410,15 @@ def _value(text: str) -> Any:
 def recipe_from_json(content: dict[str, Any]) -> Recipe:
     """A Recipe from its JSON form. Raises LeadlineError, with the field's name, on anything that does not fit."""
     content = dict(content)
-    parts = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "sample": SampleSpec, "audit": AuditSpec}
+    parts: dict[str, type[Spec]] = {
+        "data": DataSpec,
+        "model": ModelSpec,
+        "train": TrainSpec,
+        "sample": SampleSpec,
+        "audit": AuditSpec,
+    }
+    if content.get("text") is not None:
+        parts["text"] = TextSpec
     for name, spec in parts.items():
         if name in content:
             if not isinstance(content[name], dict):

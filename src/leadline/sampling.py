@@ -3,10 +3,11 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from leadline.errors import LeadlineError
 from leadline.files import atomic_file, write_text
 from leadline.models.denoiser import Denoiser
 from leadline.progress import ProgressCallback, silent
-from leadline.recipe import SampleSpec
+from leadline.recipe import SampleSpec, SteerSpec
 from leadline.registry import Registry
 from leadline.rng import generator_for
+from leadline.steering import steered
 
 Images = Float[Tensor, "n c h w"]
 Denoise = Callable[[Images, float], Images]
@@ -41,6 +43,8 @@ SAMPLERS: Registry[Sampler] = Registry("sampler")
 
 SETTINGS = ".settings.json"
 """Beside the shards: how they were drawn."""
+UNSAID = {"steer": SteerSpec().model_dump(mode="json"), "guidance": None, "init_strength": None}
+"""How images were drawn whose settings are from before the fields were there."""
 
 MIN_ANCESTRAL_STEPS = 250
 """Below it ancestral sampling measurably bends class shares (docs/samplers.md)."""
@@ -100,7 +104,15 @@ SAMPLERS.register("heun")(Sampler(karras_grid, heun_step))
 
 
 def check(spec: SampleSpec, sigmas: Float[Tensor, " t"]) -> None:
-    """Raise LeadlineError on an unknown sampler or a number of steps that it cannot take; warn of bent shares."""
+    """Raise LeadlineError on an unknown sampler, a number of steps that it cannot take, or what only text-to-image
+    models have; warn of bent shares."""
+    asked = {
+        "sample.guidance": spec.guidance is not None,
+        "sample.init_strength": spec.init_strength is not None,
+        "sample.steer.branch": spec.steer.branch != "both",
+    }
+    for name in (name for name, given in asked.items() if given):
+        raise LeadlineError(f"{name} is of text-to-image models, and this one takes no prompts: leave it out")
     sampler = SAMPLERS[spec.sampler]
     sampler.grid(sigmas, spec.steps)
     if sampler.stochastic and spec.steps < MIN_ANCESTRAL_STEPS:
@@ -158,12 +170,39 @@ def draw(denoiser: Denoiser, spec: SampleSpec, folder: Path, *, progress: Progre
     LeadlineError when the folder holds shards of other settings, and when an image is not finite.
     """
     check(spec, denoiser.sigmas)
-    settings = spec.model_dump(mode="json") | {"shape": list(denoiser.shape)}
+
+    def make(indices: range) -> UInt8[Tensor, "n c h w"]:
+        with steered(denoiser, spec.steer):
+            images = sample(denoiser, spec.seed, indices, spec)
+        if not torch.isfinite(images).all():
+            raise LeadlineError(
+                f"images {indices[0]} to {indices[-1]} of seed {spec.seed} are not finite: the model diverges under "
+                "this sampler; try another (--set sample.sampler=ddim) or look at its training"
+            )
+        return to_pixels(images)
+
+    draw_shards(make, spec, folder, settings={"shape": list(denoiser.shape)}, progress=progress)
+
+
+def draw_shards(
+    make: Callable[[range], UInt8[Tensor, "n c h w"]],
+    spec: SampleSpec,
+    folder: Path,
+    *,
+    settings: Mapping[str, Any],
+    columns: Mapping[str, Sequence[int | str]] = MappingProxyType({}),
+    progress: ProgressCallback = silent,
+) -> None:
+    """What `make` gives for all indices of the spec, as `draw` says.
+
+    settings: what decides the images beside the spec. columns: further ones of the shards, one value per index.
+    """
+    wanted = {**spec.model_dump(mode="json"), **settings}
     record = folder / SETTINGS
-    if record.exists() and (begun := json.loads(record.read_text(encoding="utf-8"))) != settings:
-        differing = ", ".join(sorted(k for k in settings if begun.get(k) != settings[k]))
+    if record.exists() and (begun := UNSAID | json.loads(record.read_text(encoding="utf-8"))) != wanted:
+        differing = ", ".join(sorted(k for k in wanted if begun.get(k) != wanted[k]))
         raise LeadlineError(f"{folder} holds images drawn with other settings ({differing}): choose another folder")
-    write_text(record, json.dumps(settings, indent=1))
+    write_text(record, json.dumps(wanted, indent=1))
     for number, start in enumerate(range(0, spec.num_images, spec.shard_size)):
         file = folder / f"shard-{number:05d}.parquet"
         if file.exists():
@@ -172,14 +211,9 @@ def draw(denoiser: Denoiser, spec: SampleSpec, folder: Path, *, progress: Progre
         batches = []
         for first in range(start, stop, spec.batch_size):
             indices = range(first, min(first + spec.batch_size, stop))
-            images = sample(denoiser, spec.seed, indices, spec)
-            if not torch.isfinite(images).all():
-                raise LeadlineError(
-                    f"images {first} to {indices[-1]} of seed {spec.seed} are not finite: the model diverges under "
-                    "this sampler; try another (--set sample.sampler=ddim) or look at its training"
-                )
-            batches.append(to_pixels(images))
+            batches.append(make(indices))
             progress("sampling", indices[-1] + 1, spec.num_images, f"{spec.sampler}, {spec.steps} steps")
-        columns = {"index": list(range(start, stop)), "seed": [spec.seed] * (stop - start)}
+        own = {"index": list(range(start, stop)), "seed": [spec.seed] * (stop - start)}
+        further = {name: list(values[start:stop]) for name, values in columns.items()}
         with atomic_file(file) as temporary:
-            write_shard(temporary, torch.cat(batches).numpy(), columns)
+            write_shard(temporary, torch.cat(batches).numpy(), own | further)
