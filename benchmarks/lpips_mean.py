@@ -27,8 +27,8 @@ import torch
 
 from leadline.audit.diversity import mean_pairwise_lpips
 from leadline.data.loading import load
+from leadline.fitting import device_name
 from leadline.recipe import DataSpec
-from leadline.training import device_name
 
 SIZE = 64
 

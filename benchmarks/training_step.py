@@ -23,10 +23,11 @@ from diffusers.training_utils import EMAModel
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
+from leadline.fitting import device_name, learning_rate, prefetch
 from leadline.models.unet import depth_unet
 from leadline.recipe import ModelSpec, TrainSpec
 from leadline.records import ImageSet
-from leadline.training import device_name, learning_rate, make_batch, make_trainer, prefetch
+from leadline.training import make_batch, make_trainer
 
 
 def images_of(size: int) -> ImageSet:

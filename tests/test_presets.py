@@ -4,16 +4,18 @@ import pytest
 import torch
 
 from leadline.data import DATASETS, load
+from leadline.data.captions import CAPTIONS
 from leadline.errors import LeadlineError
 from leadline.models.unet import build_unet
 from leadline.presets import PRESETS, preset, preset_names
 from leadline.recipe import Recipe, recipe_from_json
 from leadline.sampling import SAMPLERS
+from leadline.text.building import check_text
 
 
 def test_the_names_stand_beside_their_twins() -> None:
     names = preset_names()
-    assert {"digits69", "mnist69", "celeba-gender"} <= set(names)
+    assert {"digits69", "mnist69", "celeba-gender", "mnist-text", "celeba-text"} <= set(names)
     assert names == [twin for name in PRESETS for twin in (name, f"{name}-debug")]
 
 
@@ -30,6 +32,10 @@ def test_every_preset_is_a_recipe_that_fits_together(name: str) -> None:
     assert recipe.data.labeler is None or recipe.data.labeler > 0
     with torch.device("meta"):
         build_unet(recipe.model, 3, recipe.data.image_size or 8)
+    if recipe.text is not None:
+        size = recipe.data.image_size or 8
+        check_text(recipe.text, (recipe.data.channels or 1, size, size))
+        assert recipe.data.captions in CAPTIONS
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -91,7 +97,7 @@ def test_the_data_of_digits69() -> None:
     [
         ("mnist96", "^unknown preset 'mnist96': did you mean 'mnist69'"),
         ("mnist96-debug", "^unknown preset 'mnist96': did you mean 'mnist69'"),
-        ("xyz", "^unknown preset 'xyz': known: celeba-gender, digits69, mnist69$"),
+        ("xyz", "^unknown preset 'xyz': known: celeba-gender, celeba-text, digits69, mnist-text, mnist69$"),
         ("-debug", "^unknown preset ''"),
     ],
 )

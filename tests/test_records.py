@@ -38,6 +38,7 @@ def test_an_image_set_says_what_it_is(images: ImageSet) -> None:
         ({"labels": np.array([0, 1, 2, 3, 0, 0])}, "labels run from 0 to 3, but there are 3 classes"),
         ({"labels": np.array([0, 1, -1, 0, 0, 0])}, "labels run from -1 to 1, but there are 3 classes"),
         ({"classes": ()}, "labels run from 0 to 1, but there are 0 classes"),
+        ({"prompted": np.array([0, 1, 2, 3, 0, 0])}, "prompted run from 0 to 3, but there are 3 classes"),
         ({"ids": ("u", "v")}, "image set 'six': 6 images but 2 ids"),
     ],
 )
@@ -53,6 +54,8 @@ def test_labels_of_another_number_are_refused_without_type_checks_too(
     monkeypatch.setattr(config, "jaxtyping_disable", True)
     with pytest.raises(LeadlineError, match="image set 'six': 6 images but 5 labels"):
         replace(images, labels=np.zeros(5, dtype=np.int64))
+    with pytest.raises(LeadlineError, match="image set 'six': 6 images but 5 init"):
+        replace(images, init=np.zeros(5, dtype=np.int64))
 
 
 def test_an_empty_image_set_has_counts() -> None:
@@ -86,7 +89,9 @@ def test_taking_keeps_order_labels_and_ids_together(images: ImageSet) -> None:
     assert (taken.name, taken.classes, taken.notes) == ("six", images.classes, images.notes)
     assert images.take(np.array([1]), name="one").name == "one"
     bare = ImageSet(name="bare", pixels=images.pixels).take([1])
-    assert (bare.labels, bare.ids) == (None, ())
+    assert (bare.labels, bare.ids, bare.prompted, bare.init) == (None, (), None, None)
+    asked = replace(images, prompted=np.arange(6) % 2, init=np.arange(6) + 3).take([4, 0])
+    assert (asked.prompted.tolist(), asked.init.tolist()) == ([0, 0], [7, 3])
 
 
 def test_the_fingerprint_hangs_on_the_content(images: ImageSet) -> None:
@@ -94,6 +99,8 @@ def test_the_fingerprint_hangs_on_the_content(images: ImageSet) -> None:
     other_pixel = images.pixels.copy()
     other_pixel[5, 0, 1, 2] += 1
     others = [
+        replace(images, prompted=images.labels),
+        replace(images, init=images.labels),
         replace(images, pixels=other_pixel),
         replace(images, pixels=images.pixels.reshape(6, 1, 3, 2)),
         replace(images, pixels=images.pixels[::-1]),

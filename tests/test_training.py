@@ -17,11 +17,12 @@ from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
 from leadline import training
+from leadline.fitting import TrainingDiverged, batch_indices, learning_rate
 from leadline.models.unet import depth_unet
 from leadline.presets import preset
 from leadline.recipe import ModelSpec, TrainSpec
 from leadline.records import ImageSet
-from leadline.training import TrainingDiverged, batch_indices, learning_rate, make_batch, train
+from leadline.training import make_batch, train
 
 
 @pytest.fixture(scope="module")

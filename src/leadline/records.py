@@ -32,6 +32,9 @@ class ImageSet:
     pixels: uint8 [n, c, h, w], an array or a memory map; c is 1 (grey) or 3 (RGB).
     labels: int64 [n], an index into `classes`, or None when there are none.
     ids: what each image was in its source (row, file name); one per image, unique within a source.
+    captions: what each image shows, in words; one per image, or none.
+    prompted: of samples of a text-to-image model, int64 [n]: index into `classes` of the class that was asked for.
+    init: of image-to-image samples, int64 [n]: index into the held-out images of the image that each started from.
     notes: how it was made, for the run's record: conversion, realised counts, unreadable files.
     """
 
@@ -40,19 +43,26 @@ class ImageSet:
     labels: Int[np.ndarray, " n"] | None = None
     classes: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    prompted: Int[np.ndarray, " n"] | None = None
+    init: Int[np.ndarray, " n"] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.labels is not None:
-            if len(self.labels) != len(self.pixels):
-                raise LeadlineError(f"image set {self.name!r}: {len(self.pixels)} images but {len(self.labels)} labels")
-            if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
+        for word in ("labels", "prompted", "init"):
+            numbers = getattr(self, word)
+            if numbers is None:
+                continue
+            if len(numbers) != len(self.pixels):
+                raise LeadlineError(f"image set {self.name!r}: {len(self.pixels)} images but {len(numbers)} {word}")
+            if word != "init" and len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(self.classes)):
                 raise LeadlineError(
-                    f"image set {self.name!r}: labels run from {self.labels.min()} to {self.labels.max()}, "
+                    f"image set {self.name!r}: {word} run from {numbers.min()} to {numbers.max()}, "
                     f"but there are {len(self.classes)} classes"
                 )
-        if self.ids and len(self.ids) != len(self.pixels):
-            raise LeadlineError(f"image set {self.name!r}: {len(self.pixels)} images but {len(self.ids)} ids")
+        for word, given in (("ids", self.ids), ("captions", self.captions)):
+            if given and len(given) != len(self.pixels):
+                raise LeadlineError(f"image set {self.name!r}: {len(self.pixels)} images but {len(given)} {word}")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -68,7 +78,7 @@ class ImageSet:
         return scaled(self.pixels[start:stop])
 
     def take(self, indices: Int[np.ndarray, " m"] | Sequence[int], name: str | None = None) -> "ImageSet":
-        """The images at `indices`, in that order, with their labels and ids."""
+        """The images at `indices`, in that order, with all that belongs to them."""
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
@@ -76,6 +86,9 @@ class ImageSet:
             pixels=gather(self.pixels, chosen),
             labels=None if self.labels is None else self.labels[chosen],
             ids=tuple(self.ids[i] for i in chosen) if self.ids else (),
+            captions=tuple(self.captions[i] for i in chosen) if self.captions else (),
+            prompted=None if self.prompted is None else self.prompted[chosen],
+            init=None if self.init is None else self.init[chosen],
         )
 
     def counts(self) -> dict[str, int]:
@@ -86,12 +99,17 @@ class ImageSet:
         return {name: int(n) for name, n in zip(self.classes, numbers, strict=True)}
 
     def fingerprint(self) -> str:
-        """SHA-256 (first 16 hex digits) of shape, pixels, labels and class names: the content, not the source."""
+        """SHA-256 (first 16 hex digits) of shape, pixels, labels, class names and prompts: the content."""
         digest = hashlib.sha256(json.dumps([list(self.pixels.shape), list(self.classes)]).encode())
         for start in range(0, len(self.pixels), 4096):
             digest.update(np.ascontiguousarray(self.pixels[start : start + 4096]).tobytes())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
+        for column in ("prompted", "init"):
+            if (numbers := getattr(self, column)) is not None:
+                digest.update(column.encode() + numbers.astype("<i8").tobytes())
+        if self.captions:
+            digest.update(json.dumps(self.captions).encode())
         return digest.hexdigest()[:16]
 
 

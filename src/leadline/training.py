@@ -1,44 +1,27 @@
-"""Training: AdamW, warm-up and cosine, clipping, EMA, on Hugging Face Accelerate; resumes to the bit.
+"""Training of the depth family: 2006.11239's noise prediction on images, by the loop of `leadline.fitting`."""
 
-Every random draw is named by the training seed and the step (or epoch), so a checkpoint needs no generator state: what
-step 812 sees does not depend on where the process was killed before it.
-"""
-
-import json
-import math
-import os
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler, UNet2DModel
-from diffusers.training_utils import EMAModel
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from leadline import fitting
 from leadline.errors import LeadlineError
-from leadline.files import atomic_file, write_text
+from leadline.fitting import Progress, Trainer, batch_indices, device_name, fit
 from leadline.models.unet import build_unet
 from leadline.progress import ProgressCallback, silent
 from leadline.recipe import ModelSpec, TrainSpec, fingerprint
 from leadline.records import ImageSet
-from leadline.rng import generator_for, numpy_generator_for, stream_seed
+from leadline.rng import generator_for, stream_seed
 
 NUM_TRAIN_TIMESTEPS = 1000
-
-
-class TrainingDiverged(LeadlineError):
-    """The loss or the weights are no longer finite. The last good checkpoint is still there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,28 +32,6 @@ class Trained:
     scheduler: DDPMScheduler
     device: str
     precision: str
-
-
-def learning_rate(spec: TrainSpec, step: int) -> float:
-    """Linear warm-up over warmup_steps, then half a cosine (1608.03983, Eq. 5, one period) to 0 at the last step.
-
-    step: 0-based. The first step has learning_rate / warmup_steps.
-    """
-    if step < spec.warmup_steps:
-        return spec.learning_rate * (step + 1) / spec.warmup_steps
-    share = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
-    return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def batch_indices(seed: int, step: int, batch_size: int, num_images: int) -> Int[np.ndarray, " b"]:
-    """Which images step `step` sees: consecutive places in an endless row of seeded permutations of the set."""
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs, offsets = np.divmod(places, num_images)
-    indices = np.empty(batch_size, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        order = numpy_generator_for(seed, "train-order", int(epoch)).permutation(num_images)
-        indices[epochs == epoch] = order[offsets[epochs == epoch]]
-    return indices
 
 
 @dataclass(frozen=True)
@@ -96,127 +57,10 @@ def make_batch(images: ImageSet, spec: TrainSpec, step: int, part: slice = slice
     return Batch(x0, noise, timesteps)
 
 
-def prefetch(make: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
-    """The batches of steps start..stop, each made in a second thread while the step before it is computed."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = pool.submit(make, start)
-        for step in range(start, stop):
-            batch = ahead.result()
-            if step + 1 < stop:
-                ahead = pool.submit(make, step + 1)
-            yield batch
-
-
-@dataclass
-class Progress:
-    """Where the training stands; all of it is in the checkpoint."""
-
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class Trainer:
-    """Model, optimizer and average of one training, prepared by Accelerate, and their checkpoint."""
-
-    spec: TrainSpec
-    accelerator: Accelerator
-    model: Any
-    optimizer: Any
-    average: EMAModel
-    scheduler: DDPMScheduler
-    identity: str
-    pending: list[Tensor] = field(default_factory=list)
-
-    def step(self, batch: Batch, rate: float) -> None:
-        """2006.11239, Alg. 1: one gradient step on the squared error of the predicted noise."""
-        device = self.accelerator.device
-        x0, noise = (t.to(device, non_blocking=True) for t in (batch.x0, batch.noise))
-        timesteps = batch.timesteps.to(device, non_blocking=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with self.accelerator.autocast():
-            predicted = self.model(self.scheduler.add_noise(x0, noise, timesteps), timesteps).sample
-        loss = mse_loss(predicted.float(), noise)
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.spec.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.average.step(self.model.parameters())
-        self.pending.append(loss.detach())
-
-    def drain(self, progress: Progress) -> None:
-        """Add the losses since the last call to the running mean. Raises TrainingDiverged when one is not finite."""
-        if not self.pending:
-            return
-        losses = self.accelerator.reduce(torch.stack(self.pending), "mean").double().cpu()
-        self.pending.clear()
-        for offset, loss in enumerate(losses.tolist()):
-            if not math.isfinite(loss):
-                raise TrainingDiverged(f"the loss is {loss} at step {progress.step - len(losses) + offset + 1}")
-            progress.loss_sum += loss
-            progress.loss_count += 1
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights, average and optimizer state, flat, by name."""
-        model = self.accelerator.unwrap_model(self.model)
-        found = {f"model.{name}": value for name, value in model.state_dict().items()}
-        found |= {f"average.{i}": value for i, value in enumerate(self.average.shadow_params)}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
-        return {name: value.detach().cpu().contiguous() for name, value in found.items()}
-
-    def save(self, file: Path, progress: Progress) -> None:
-        """Write the checkpoint, whole or not at all. Raises TrainingDiverged rather than save broken weights."""
-        tensors = self.tensors()
-        broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
-        if broken:
-            raise TrainingDiverged(f"{len(broken)} tensors, {broken[0]} first, are not finite at step {progress.step}")
-        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
-        metadata = {
-            "identity": self.identity,
-            "progress": json.dumps(vars(progress)),
-            "average_step": str(self.average.optimization_step),
-            "scaler": json.dumps(scaler),
-        }
-        with atomic_file(file) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-
-    def load(self, file: Path) -> Progress:
-        """Take up a checkpoint. Raises LeadlineError when it is of another training or cannot be read."""
-        try:
-            with safe_open(file, framework="pt") as opened:
-                metadata = opened.metadata()
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-            progress = Progress(**json.loads(metadata["progress"]))
-            identity = metadata["identity"]
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise LeadlineError(f"checkpoint {file} cannot be read ({error}): delete it to train anew") from error
-        if identity != self.identity:
-            raise LeadlineError(
-                f"checkpoint {file} is of another training (its data, model or settings differ): delete it to train "
-                "anew, or use another folder"
-            )
-        self.accelerator.unwrap_model(self.model).load_state_dict(part(tensors, "model."))
-        self.average.shadow_params = [
-            tensors[f"average.{i}"].to(shadow) for i, shadow in enumerate(self.average.shadow_params)
-        ]
-        self.average.optimization_step = int(metadata["average_step"])
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in part(tensors, "optimizer.").items():
-            index, _, key = name.partition(".")
-            states.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
-        if self.accelerator.scaler and (scaler := json.loads(metadata["scaler"])):
-            self.accelerator.scaler.load_state_dict(scaler)
-        return progress
-
-
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def noise_loss(scheduler: Any, model: Any, batch: Batch) -> Float[Tensor, ""]:
+    """2006.11239, Alg. 1: the mean squared error of the predicted noise."""
+    noisy = scheduler.add_noise(batch.x0, batch.noise, batch.timesteps)
+    return mse_loss(model(noisy, batch.timesteps).sample.float(), batch.noise)
 
 
 def make_trainer(model_spec: ModelSpec, spec: TrainSpec, images: ImageSet) -> Trainer:
@@ -228,36 +72,17 @@ def make_trainer(model_spec: ModelSpec, spec: TrainSpec, images: ImageSet) -> Tr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(spec.seed, "weights"))
         unet = build_unet(model_spec, channels, height)
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=mixed_precision(spec.precision))
-    if spec.batch_size % accelerator.num_processes:
-        raise LeadlineError(
-            f"a batch of {spec.batch_size} cannot be shared evenly by {accelerator.num_processes} processes: "
-            "--set train.batch_size= a multiple"
-        )
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
-    model, optimizer = accelerator.prepare(unet, optimizer)
-    average = EMAModel(model.parameters(), decay=spec.ema_decay, foreach=True)
-    average.to(accelerator.device)
-    return Trainer(
-        spec=spec,
-        accelerator=accelerator,
-        model=model,
-        optimizer=optimizer,
-        average=average,
-        scheduler=DDPMScheduler(num_train_timesteps=NUM_TRAIN_TIMESTEPS),
+    return fitting.make_trainer(
+        unet,
+        spec,
         identity=f"{fingerprint(model_spec, spec)}-{images.fingerprint()}",
+        loss=partial(noise_loss, noise_schedule()),
     )
 
 
-def mixed_precision(precision: str) -> str:
-    """Accelerate's word for TrainSpec.precision on this machine. Raises LeadlineError for what the device has not."""
-    has_gpu = torch.cuda.is_available()
-    if precision == "auto":
-        return "bf16" if has_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    if precision == "fp16" and not has_gpu:
-        raise LeadlineError("fp16 training needs a GPU: --set train.precision=fp32, bf16 or auto")
-    return "no" if precision == "fp32" else precision
+def noise_schedule() -> DDPMScheduler:
+    """2006.11239, section 4: 1,000 steps, linear betas."""
+    return DDPMScheduler(num_train_timesteps=NUM_TRAIN_TIMESTEPS)
 
 
 def train(
@@ -271,105 +96,23 @@ def train(
 ) -> Trained:
     """2006.11239, Alg. 1, on the images [n, c, h, w]; continues from `checkpoint` when the file is there.
 
-    curve: JSON lines, one per log_every steps: step, loss (mean since the last line), learning_rate, images_per_second,
-    seconds. Under `accelerate launch` every process calls this; only the main one writes.
+    curve: as of `leadline.fitting.fit`. Under `accelerate launch` every process calls this; only the main one writes.
     Raises LeadlineError on specs that do not fit the images or each other, TrainingDiverged when the loss is no longer
     finite (the last good checkpoint stays).
     """
-    writer = open_tensorboard(curve.parent / "tensorboard") if spec.tensorboard else None
     trainer = make_trainer(model_spec, spec, images)
-    accelerator = trainer.accelerator
     state = trainer.load(checkpoint) if checkpoint.exists() else Progress()
-    if accelerator.is_main_process:
-        keep_curve(curve, state.step)
-    share = spec.batch_size // accelerator.num_processes
-    mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-    # On a GPU reading the loss stops the queue of kernels, so it is read only now and then.
-    check_every = 1 if accelerator.device.type == "cpu" else 20
-    trainer.model.train()
-    clock, first = time.monotonic(), state.step
-    carried = state.seconds
-    try:
-        for batch in prefetch(lambda s: make_batch(images, spec, s, mine), first, spec.steps):
-            trainer.step(batch, learning_rate(spec, state.step))
-            state.step += 1
-            logged, saved = state.step % spec.log_every == 0, state.step % spec.checkpoint_every == 0
-            last = state.step == spec.steps
-            if logged or saved or last or state.step % check_every == 0:
-                trainer.drain(state)
-                elapsed = time.monotonic() - clock
-                state.seconds = carried + elapsed
-                rate = (state.step - first) * spec.batch_size / elapsed
-                detail = f"loss {state.loss_sum / max(state.loss_count, 1):.4f}, {rate:.0f} images/s"
-                progress("training", state.step, spec.steps, detail)
-            if logged or last:
-                line = {
-                    "step": state.step,
-                    "loss": state.loss_sum / state.loss_count,
-                    "learning_rate": learning_rate(spec, state.step - 1),
-                    "images_per_second": round(rate, 1),
-                    "seconds": round(state.seconds, 2),
-                }
-                state.loss_sum, state.loss_count = 0.0, 0
-                if accelerator.is_main_process:
-                    append_line(curve, line)
-                    if writer is not None:
-                        writer.add_scalar("loss", line["loss"], state.step)
-                        writer.add_scalar("learning_rate", line["learning_rate"], state.step)
-            if (saved or last) and accelerator.is_main_process:
-                trainer.save(checkpoint, state)
-    except TrainingDiverged as error:
-        kept = f"the last good checkpoint is kept in {checkpoint}" if checkpoint.exists() else "no checkpoint was made"
-        raise TrainingDiverged(
-            f"{error}: training stopped; {kept}. Lower --set train.learning_rate (now {spec.learning_rate:g}) or "
-            "train.clip_norm, or train in fp32, in a new folder"
-        ) from None
-    finally:
-        if writer is not None:
-            writer.close()
-    accelerator.wait_for_everyone()
-    unet = accelerator.unwrap_model(trainer.model)
-    trainer.average.copy_to(unet.parameters())
-    return Trained(
-        unet=unet.eval().cpu(),
-        scheduler=trainer.scheduler,
-        device=device_name(accelerator.device),
-        precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
+    unet = fit(
+        trainer,
+        lambda step, mine: make_batch(images, spec, step, mine),
+        state,
+        checkpoint=checkpoint,
+        curve=curve,
+        progress=progress,
     )
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words, with the number of threads on a CPU: they decide its speed and its last bits."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
-
-
-def keep_curve(curve: Path, step: int) -> None:
-    """Cut the curve back to what the checkpoint at `step` has seen."""
-    kept = []
-    if curve.exists():
-        for line in curve.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except json.JSONDecodeError:
-                break
-    write_text(curve, "".join(kept))
-
-
-def append_line(curve: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line, on disk before the next step."""
-    with curve.open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(record) + "\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def open_tensorboard(folder: Path) -> Any:
-    """A TensorBoard writer. Raises LeadlineError with the pip line when the package is missing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise LeadlineError("train.tensorboard needs the extra `track`: pip install 'leadline[track]'") from None
-    return SummaryWriter(str(folder))
+    return Trained(
+        unet=unet.cpu(),
+        scheduler=noise_schedule(),
+        device=device_name(trainer.accelerator.device),
+        precision=trainer.precision,
+    )

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch.nn import functional
 
-from leadline.audit.encoders.hub import hub_folder
 from leadline.audit.encoders.network import batch_size_for, exact_arithmetic, rgb
 from leadline.audit.encoders.transformer import CLIP, Preparation, prepare, read_preparation
 from leadline.audit.encoders.weights import fingerprint_of
 from leadline.audit.judged import AttributeLabeler, tried
 from leadline.errors import LeadlineError
+from leadline.hub import hub_folder
 
 VERSION = 1
 """Raised when what is made of CLIP's embeddings changes, so that no older outputs are taken from the cache."""

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
+from leadline.data.captions import CAPTIONS
 from leadline.data.convert import Converter
 from leadline.data.names import parse_source
 from leadline.data.pixels import Pixels, PixelStore
-from leadline.data.source import DATASETS, printable
+from leadline.data.source import DATASETS, Source, printable
 from leadline.data.splits import choose_classes, plan_splits
 from leadline.errors import LeadlineError
 from leadline.progress import ProgressCallback, silent
@@ -30,7 +32,7 @@ def load(spec: DataSpec, progress: ProgressCallback = silent) -> Splits:
     identical_held_out: how many held-out images equal a training image to the byte.
     Raises LeadlineError when the data set is not there, a class has too few images, or too many are unreadable.
     """
-    source = DATASETS[spec.dataset](spec)
+    source = open_source(spec)
     notes: dict[str, Any] = {"dataset": source.name, "classes": list(source.classes), **source.notes}
     spec = _without_labeler(spec, notes) if source.labels is None else spec
     labels = np.zeros(len(source), dtype=np.int64) if source.labels is None else source.labels
@@ -67,7 +69,7 @@ def load(spec: DataSpec, progress: ProgressCallback = silent) -> Splits:
         }
     notes["counts"] = {name: _counts(images) for name, images in parts.items()}
     if held_out is not None:
-        notes["identical_held_out"] = num_identical(held_out, train)
+        notes["identical_held_out"] = int(identical(held_out, train).sum())
     return Splits(train=train, held_out=held_out, labeler=parts.get("labeler"), notes=notes)
 
 
@@ -87,7 +89,7 @@ def load_images(
         if getattr(spec, name) != DataSpec.model_fields[name].default:
             reason = "the images to compare with decide it" if name not in CHOOSING else "a whole source is loaded"
             raise LeadlineError(f"load_images has no use for {name}={getattr(spec, name)!r}: {reason}; leave it out")
-    opened = DATASETS[spec.dataset](spec)
+    opened = open_source(spec)
     if like is None:
         size = None if spec.image_size is None else (spec.image_size, spec.image_size)
         converter = Converter(opened.name, spec.channels, size, spec.fit)
@@ -108,6 +110,12 @@ def load_images(
     return images
 
 
+def open_source(spec: DataSpec) -> Source:
+    """The data set that a spec names, with its captions where they are asked for."""
+    source = DATASETS[spec.dataset](spec)
+    return replace(source, captions=CAPTIONS[spec.captions](source)) if spec.captions else source
+
+
 def _image_set(store: PixelStore, name: str, order: list[int], pixels: Pixels) -> ImageSet:
     """The images `order` of the store's source, whose pixels are given."""
     source = store.source
@@ -117,6 +125,7 @@ def _image_set(store: PixelStore, name: str, order: list[int], pixels: Pixels) -
         labels=None if source.labels is None else source.labels[order],
         classes=source.classes,
         ids=tuple(source.ids[i] for i in order),
+        captions=tuple(source.captions[i] for i in order) if source.captions else (),
         notes={"conversion": store.converter.describe()},
     )
 
@@ -125,10 +134,10 @@ def _counts(images: ImageSet) -> dict[str, int]:
     return images.counts() or {"images": len(images)}
 
 
-def num_identical(images: ImageSet, reference: ImageSet) -> int:
-    """How many of `images` have the very bytes of an image in `reference` (by SHA-256 of the pixels)."""
+def identical(images: ImageSet, reference: ImageSet) -> Bool[np.ndarray, " n"]:
+    """Which of `images` have the very bytes of an image in `reference` (by SHA-256 of the pixels)."""
     known = {hashlib.sha256(pixels.tobytes()).digest() for pixels in reference.pixels}
-    return sum(hashlib.sha256(pixels.tobytes()).digest() in known for pixels in images.pixels)
+    return np.array([hashlib.sha256(pixels.tobytes()).digest() in known for pixels in images.pixels], dtype=bool)
 
 
 def _without_labeler(spec: DataSpec, notes: dict[str, Any]) -> DataSpec:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from leadline.errors import LeadlineError
@@ -36,6 +36,8 @@ class Source:
 
     ids: one per image, unique. labels: int64 [n], indices into `classes`, or None when there are none.
     read: ascending indices -> for each an image or the reason why there is none, in that order.
+    flag: the name of a yes/no column -> whether each image has it; None where there are no columns.
+    captions: what each image shows, in words; none where none were asked for.
     notes: what was found beside the images, for the run's record.
     """
 
@@ -44,6 +46,8 @@ class Source:
     read: Callable[[Sequence[int]], Iterator[Readable]]
     labels: Int[np.ndarray, " n"] | None = None
     classes: tuple[str, ...] = ()
+    flag: Callable[[str], Bool[np.ndarray, " n"]] | None = None
+    captions: Sequence[str] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

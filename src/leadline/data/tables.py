@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Bool
 
 from leadline.data.groups import column_factor, group_labels
 from leadline.data.source import DATASETS, Readable, Source, Unreadable, open_image, refuse_unused, require_path
@@ -90,7 +91,27 @@ def table_source(table: ImageTable, spec: DataSpec) -> Source:
         return (open_cell(cell, table.home) for cell in table.cells(image_column, indices))
 
     notes = {"image_column": image_column} | ({"groups": groups} if groups else {})
-    return Source(name=table.name, ids=table.ids, read=read, labels=labels, classes=classes, notes=notes)
+    return Source(
+        name=table.name,
+        ids=table.ids,
+        read=read,
+        labels=labels,
+        classes=classes,
+        flag=lambda name: flag_column(table, name),
+        notes=notes,
+    )
+
+
+def flag_column(table: ImageTable, name: str) -> Bool[np.ndarray, " n"]:
+    """A yes/no column, booleans or CelebA's -1 and 1. Raises LeadlineError when there is no such column."""
+    if name not in table.schema.names:
+        raise LeadlineError(f"{table.name} has no column {name!r}: {did_you_mean(name, table.schema.names)}")
+    factor = column_factor(name, table.column(name))
+    if factor.classes != (f"not {name}", name):
+        raise LeadlineError(
+            f"{table.name}: column {name!r} holds {table.schema.field(name).type}, yes or no is expected"
+        )
+    return factor.codes.astype(bool)
 
 
 def choose_image_column(table: ImageTable, wanted: str | None) -> str:

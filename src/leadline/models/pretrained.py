@@ -1,5 +1,6 @@
 """A diffusers U-Net with its scheduler, or a whole pipeline folder, as a Denoiser."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,11 @@ def load_pipeline(folder: Path | str, device: torch.device | str = "cpu") -> Dif
     folder = Path(folder)
     if not (folder / "model_index.json").exists():
         raise LeadlineError(f"{folder} is no diffusers pipeline folder: it has no model_index.json")
+    if _takes_text(folder):
+        raise LeadlineError(
+            f"{folder} is a text-to-image pipeline, which draws by prompts: `leadline steer` takes them one by one; "
+            "a recipe with captions and --set text.pipeline= draws with those of its data, and audits what comes"
+        )
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -100,6 +106,14 @@ def load_pipeline(folder: Path | str, device: torch.device | str = "cpu") -> Dif
     if not isinstance(pipe.unet, UNet2DModel):
         raise LeadlineError(f"{folder}: a UNet2DModel is expected, its U-Net is a {type(pipe.unet).__name__}")
     return DiffusersDenoiser(pipe.unet.to(device), pipe.scheduler)
+
+
+def _takes_text(folder: Path) -> bool:
+    """Whether a pipeline folder lists a text encoder; a damaged list is left to the loading."""
+    try:
+        return "text_encoder" in json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def save_pipeline(unet: UNet2DModel, scheduler: DDPMScheduler, folder: Path) -> None:

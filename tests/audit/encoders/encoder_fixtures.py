@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from random_weights import no_network, randomise
+from no_connection import no_network
+from random_weights import randomise
 from safetensors.torch import save_file
 from torch import nn
 

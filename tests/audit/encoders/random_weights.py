@@ -1,11 +1,6 @@
-"""Random weights, random images and a cut-off network, for the tests of the encoders."""
-
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+"""Random weights and random images, for the tests of the encoders."""
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
@@ -35,23 +30,3 @@ def random_images(n: int, channels: int, height: int, width: int) -> np.ndarray:
     coarse = np.random.default_rng(7).integers(0, 256, (n, channels, 4, 4)).astype(np.float32)
     wide = nn.functional.interpolate(torch.from_numpy(coarse), (height, width), mode="bilinear").numpy()
     return np.rint(wide).astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
-@contextmanager
-def no_network() -> Iterator[list[str]]:
-    """Every attempt to reach another machine is noted and fails."""
-    attempts: list[str] = []
-
-    def refuse(name: str) -> Callable[..., None]:
-        def attempt(*args: object, **kwargs: object) -> None:
-            attempts.append(name)
-            raise OSError(f"{name}: the network is cut off")
-
-        return attempt
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("getaddrinfo", "create_connection"):
-            patch.setattr(socket, name, refuse(name))
-        for name in ("connect", "connect_ex"):
-            patch.setattr(socket.socket, name, refuse(name))
-        yield attempts

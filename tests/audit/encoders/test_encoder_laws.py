@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_weights import no_network
+from no_connection import no_network
 
 from leadline.audit.encoders import ENCODERS, load_encoder
 from leadline.audit.features import Encoder, TappedEncoder, encode

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import nn
 
-from leadline.audit.encoders.hub import hub_folder
 from leadline.audit.encoders.network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -28,6 +27,7 @@ from leadline.audit.encoders.network import (
 from leadline.audit.encoders.registry import ENCODERS, Request
 from leadline.audit.encoders.weights import fingerprint_of
 from leadline.errors import LeadlineError
+from leadline.hub import hub_folder
 
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 FILES = (CONFIG, PREPROCESSOR, WEIGHTS)

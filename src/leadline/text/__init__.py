@@ -1,0 +1,1 @@
+"""Text-to-image pipelines: loaded, trained small from scratch, and drawn from."""
