@@ -11,7 +11,7 @@ import pytest
 from diffusers import DDPMPipeline
 from PIL import Image
 
-from leadline import experiment
+from leadline import experiment, stages
 from leadline.data import load
 from leadline.experiment import audit_images, audit_run, members, run, sample_model, samples_of, sweep
 from leadline.presets import preset
@@ -67,7 +67,7 @@ def test_started_again_a_complete_run_does_nothing(finished, recipe, monkeypatch
         raise AssertionError("nothing was left to do")
 
     for name in ("train", "draw", "measure"):
-        monkeypatch.setattr(experiment, name, forbidden)
+        monkeypatch.setattr(stages, name, forbidden)
     said = []
     again = run(recipe, finished.folder.parent, progress=lambda stage, *_: said.append(stage))
     assert said[-1] == "complete already, nothing to do"
@@ -77,7 +77,7 @@ def test_started_again_a_complete_run_does_nothing(finished, recipe, monkeypatch
 
 
 def test_an_interrupted_run_goes_on_with_what_is_missing(finished, recipe, tmp_path, monkeypatch):
-    original, calls = experiment.draw, []
+    original, calls = stages.draw, []
 
     def interrupted(denoiser, spec, folder, **options):
         calls.append(folder)
@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(finished, recipe, tmp_p
             raise KeyboardInterrupt
         original(denoiser, spec, folder, **options)
 
-    monkeypatch.setattr(experiment, "draw", interrupted)
+    monkeypatch.setattr(stages, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, until="sample")
     half = Run.open(tmp_path / recipe.folder_name())
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(finished, recipe, tmp_p
 def test_another_audit_of_the_same_run_keeps_model_and_images(finished, tmp_path, monkeypatch):
     folder = tmp_path / finished.folder.name
     shutil.copytree(finished.folder, folder)
-    monkeypatch.setattr(experiment, "train", None)
+    monkeypatch.setattr(stages, "train", None)
     again = audit_run(folder, ["audit.level=0.8", "audit.metrics=memorization"])
     found = again.audit()
     assert found is not None
@@ -111,7 +111,7 @@ def test_another_audit_of_the_same_run_keeps_model_and_images(finished, tmp_path
 
 
 def test_other_samples_of_a_trained_model_reuse_its_training(finished, recipe, monkeypatch):
-    monkeypatch.setattr(experiment, "train", None)
+    monkeypatch.setattr(stages, "train", None)
     more = run(with_overrides(recipe, ["sample.num_images=3"]), finished.folder.parent, until="sample")
     assert more.folder != finished.folder
     assert more.header.model["trained_in"] == finished.folder.name
@@ -253,12 +253,12 @@ def test_several_processes_share_the_training_only(recipe, tmp_path, monkeypatch
 def test_other_weights_behind_the_same_path_are_another_audit(tmp_path):
     file, folder = tmp_path / "weights.pth", tmp_path / "model"
     spec = AuditSpec(encoders=("labeler", f"squeezenet:{file}", f"dinov2:{folder}"))
-    absent = experiment.audit_fingerprint(spec)
+    absent = stages.audit_fingerprint(spec)
     file.write_bytes(b"one")
-    first = experiment.audit_fingerprint(spec)
+    first = stages.audit_fingerprint(spec)
     file.write_bytes(b"two")
-    second = experiment.audit_fingerprint(spec)
+    second = stages.audit_fingerprint(spec)
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"three")
-    assert len({absent, first, second, experiment.audit_fingerprint(spec)}) == 4
-    assert experiment.audit_fingerprint(AuditSpec()) == fingerprint(AuditSpec())
+    assert len({absent, first, second, stages.audit_fingerprint(spec)}) == 4
+    assert stages.audit_fingerprint(AuditSpec()) == fingerprint(AuditSpec())

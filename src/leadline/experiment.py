@@ -1,44 +1,40 @@
 """run(recipe) -> Run: data, training, samples, audit; skips what is complete and resumes what was started."""
 
-import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import torch
 
-from leadline.audit import METRICS, AuditFailed, measure, require_networks
+from leadline.audit import METRICS, measure, require_networks
 from leadline.data import load, load_images
-from leadline.data.shards import read_shards
 from leadline.errors import LeadlineError
-from leadline.files import atomic_folder, file_digest
+from leadline.fitting import device_name
 from leadline.models.denoiser import ddpm_sigmas
-from leadline.models.pretrained import load_pipeline, save_pipeline
-from leadline.models.unet import build_unet, count_parameters
+from leadline.models.pretrained import load_pipeline
+from leadline.models.unet import build_unet
 from leadline.progress import ProgressCallback, silent
-from leadline.recipe import AuditSpec, DataSpec, ModelSpec, Recipe, SampleSpec, fingerprint, with_overrides
-from leadline.records import AuditResult, ImageSet, Splits
-from leadline.runs import Run, adopt_model, find_trained, is_main_process, num_processes
+from leadline.recipe import AuditSpec, DataSpec, ModelSpec, Recipe, SampleSpec, TextSpec, with_overrides
+from leadline.records import ImageSet, Splits
+from leadline.runs import Run, is_main_process, num_processes
 from leadline.sampling import check, draw, drawn_as
-from leadline.training import device_name, train
-
-
-class Permitted(TypedDict, total=False):
-    """How the audit's networks may be had, as of `leadline.measure`: both False unless given."""
-
-    download: bool
-    allow_torchscript: bool
-
-
-class NotSaved(LeadlineError):
-    """An audit that was carried out and could not be written; `result` holds it, and the message lists it."""
-
-    def __init__(self, result: AuditResult, error: OSError) -> None:
-        super().__init__(f"the audit is done but could not be saved; what it measured:\n{result}\n{error}")
-        self.result = result
+from leadline.stages import (
+    Permitted,
+    audit_stage,
+    default_device,
+    draw_prompted,
+    given_pipeline,
+    same_audit,
+    sample_stage,
+    samples_of,
+    save_measured,
+    train_stage,
+)
+from leadline.text.building import check_text
+from leadline.text.drawing import requests_for
+from leadline.text.generating import check_sampling
 
 
 def run(
@@ -76,10 +72,11 @@ def run(
             return result
         if main:
             result.update(data=describe_splits(splits), recipe=recipe.model_dump(mode="json"))
-        train_stage(result, recipe, splits.train, progress)
+        download = permitted.get("download", False)
+        train_stage(result, recipe, splits.train, progress, download=download)
         if until == "train":
             return result
-        sample_stage(result, recipe.sample, progress)
+        sample_stage(result, recipe, splits, progress, download=download)
         if until == "sample":
             return result
         audit_stage(result, recipe.audit, splits, root / ".cache", progress, **permitted)
@@ -127,11 +124,24 @@ def check_recipe(recipe: Recipe, splits: Splits) -> None:
     channels, height, width = splits.train.shape
     if height != width:
         raise LeadlineError(f"square images are expected, {height}×{width} px were given: --set data.fit=pad or crop")
-    with torch.device("meta"):
-        build_unet(recipe.model, channels, height)
-    check(recipe.sample, ddpm_sigmas())
+    if recipe.text is None:
+        with torch.device("meta"):
+            build_unet(recipe.model, channels, height)
+        check(recipe.sample, ddpm_sigmas())
+    else:
+        check_text_recipe(recipe, recipe.text, splits)
     for name in recipe.audit.metrics:
         METRICS[name]
+
+
+def check_text_recipe(recipe: Recipe, text: TextSpec, splits: Splits) -> None:
+    """Raise LeadlineError when a text-to-image model, its images and what is asked of it do not fit together."""
+    if recipe.model != ModelSpec():
+        raise LeadlineError("model.… is of the unconditional depth family, and this is a text-to-image model: text.…")
+    if not text.pipeline:
+        check_text(text, splits.train.shape)
+    check_sampling(recipe.sample)
+    requests_for(recipe.sample, splits.train, splits.held_out)
 
 
 def check_same_data(result: Run, splits: Splits) -> None:
@@ -145,57 +155,14 @@ def check_same_data(result: Run, splits: Splits) -> None:
         )
 
 
-def train_stage(result: Run, recipe: Recipe, images: ImageSet, progress: ProgressCallback) -> None:
-    """Train, resume, or take over a finished model of the same training."""
-    if not result.model_folder.exists() and num_processes() == 1:
-        twin = find_trained(result.folder.parent, recipe)
-        if twin is not None and twin.folder != result.folder:
-            adopt_model(result, twin)
-    if not result.model_folder.exists():
-        with timed(result, "train"):
-            trained = train(
-                recipe.model,
-                recipe.train,
-                images,
-                checkpoint=result.checkpoint_file,
-                curve=result.curve_file,
-                progress=progress,
-            )
-            if not is_main_process():
-                return
-            with atomic_folder(result.model_folder) as folder:
-                save_pipeline(trained.unet, trained.scheduler, folder)
-        result.update(
-            status="trained",
-            device=trained.device,
-            model={"parameters": count_parameters(trained.unet), "precision": trained.precision},
-        )
-    if is_main_process():
-        # The finished model is safe: the checkpoint, four times its size, has done its work.
-        result.checkpoint_file.unlink(missing_ok=True)
-        if result.header.status == "started":
-            result.update(status="trained")
-
-
-def sample_stage(result: Run, spec: SampleSpec, progress: ProgressCallback) -> None:
-    """Draw the images that are not there yet."""
-    if result.header.status in ("started", "trained"):
-        with timed(result, "sample"):
-            denoiser = load_pipeline(result.model_folder, default_device())
-            draw(denoiser, spec, result.samples_folder, progress=progress)
-        result.update(status="sampled")
-
-
-def samples_of(result: Run) -> ImageSet:
-    """The images that a run has drawn, in the order of their indices."""
-    pixels, columns = read_shards(result.samples_folder)
-    ids = tuple(f"{seed}/{index}" for seed, index in zip(columns["seed"], columns["index"], strict=True))
-    return ImageSet(name=f"samples of {result.title}", pixels=pixels, ids=ids)
-
-
 def sample_model(source: Path, out: Path, spec: SampleSpec, progress: ProgressCallback = silent) -> None:
     """Draw images from a run's model or a diffusers pipeline folder into `out`."""
-    folder = Run.open(source).model_folder if (source / "run.json").exists() else source
+    result = Run.open(source) if (source / "run.json").exists() else None
+    recipe = None if result is None else result.recipe
+    if result is not None and recipe is not None and recipe.text is not None:
+        draw_prompted(result, recipe, spec, load(recipe.data, progress), out, progress)
+        return
+    folder = source if result is None else result.model_folder
     draw(load_pipeline(folder, default_device()), spec, out, progress=progress)
 
 
@@ -224,70 +191,6 @@ def finished_audit(folder: Path) -> Run | None:
     previous = found.audit()
     whole = found.header.status == "complete" and previous is not None and "fingerprint" in previous.settings
     return found if whole else None
-
-
-def audit_stage(
-    result: Run,
-    spec: AuditSpec,
-    splits: Splits,
-    cache: Path,
-    progress: ProgressCallback,
-    **permitted: Unpack[Permitted],
-) -> None:
-    """Measure, unless the same audit is there already."""
-    if not same_audit(result, spec):
-        images = samples_of(result)
-        save_measured(
-            result,
-            spec,
-            lambda: measure(images, splits, spec=spec, cache=cache, progress=progress, **permitted),
-        )
-    result.update(status="complete")
-
-
-def audit_fingerprint(spec: AuditSpec) -> str:
-    """8 hex digits of the spec, and of what lies behind the paths in it: other weights are another audit."""
-    named = (text.partition(":")[2] for text in (*spec.encoders, spec.labeler_model))
-    contents = [file_digest(file) for path in named if path for file in weight_files(Path(path).expanduser())]
-    if not contents:
-        return fingerprint(spec)
-    return hashlib.sha256(" ".join([fingerprint(spec), *contents]).encode()).hexdigest()[:8]
-
-
-def weight_files(path: Path) -> list[Path]:
-    """A file of weights, or the safetensors and configurations of a folder; nothing where there is neither."""
-    if path.is_file():
-        return [path]
-    return sorted(file for pattern in ("*.safetensors", "*.json") for file in path.glob(pattern))
-
-
-def same_audit(result: Run, spec: AuditSpec) -> bool:
-    """Whether the run holds the finished audit of that spec."""
-    previous = result.audit()
-    return previous is not None and previous.settings.get("fingerprint") == audit_fingerprint(spec)
-
-
-def save_measured(result: Run, spec: AuditSpec, measured: Callable[[], AuditResult]) -> None:
-    """Carry out an audit and save it. When a metric has a fault, what the others found is saved before it is raised.
-
-    Raises NotSaved, which holds what was found, when it cannot be written.
-    """
-    found: AuditResult | None = None
-    fault: AuditFailed | None = None
-    try:
-        with timed(result, "audit"):
-            try:
-                found = measured()
-                found = replace(found, settings={**found.settings, "fingerprint": audit_fingerprint(spec)})
-            except AuditFailed as failure:
-                found, fault = failure.result, failure
-        result.save_audit(found)
-    except OSError as error:
-        if found is None:
-            raise
-        raise NotSaved(found, error) from error
-    if fault is not None:
-        raise fault
 
 
 def audit_images(
@@ -344,6 +247,9 @@ def images_to_audit(
     if (samples / "run.json").exists():
         source = Run.open(samples)
         images = samples_of(source)
+        if images.init is not None and not _same_held_out(source, splits):
+            images = replace(images, init=None)
+            origin["notes"] = {"init": "not compared with their starts: the held-out images are not those of the run"}
         origin["recipe"] = source.header.recipe
         origin["sample"] = (source.header.recipe or {}).get("sample")
     elif (samples / "model_index.json").exists():
@@ -365,6 +271,11 @@ def images_to_audit(
     return images, {**origin, "fingerprint": images.fingerprint(), "n": len(images)}
 
 
+def _same_held_out(source: Run, splits: Splits) -> bool:
+    known = source.header.data.get("held_out", {}).get("fingerprint")
+    return splits.held_out is not None and splits.held_out.fingerprint() == known
+
+
 def describe_splits(splits: Splits) -> dict[str, Any]:
     """What the run's record keeps of its data: content, realised counts, notes."""
     described: dict[str, Any] = {"notes": splits.notes}
@@ -377,7 +288,10 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
 
 
 def model_title(recipe: Recipe) -> str:
-    """The member of the family in words: 4 blocks; 2 blocks (large); 3 blocks, parameters matched."""
+    """The model in words: 4 blocks; 2 blocks (large); 3 blocks, parameters matched; text to image, U-Net 64-128."""
+    if recipe.text is not None:
+        own = f"U-Net {'-'.join(map(str, recipe.text.unet_channels))}"
+        return f"text to image, {Path(given_pipeline(recipe)).name or own}"
     spec = recipe.model
     text = f"{spec.blocks} blocks" + (" (large)" if spec.wide else "")
     return text + (f", {' and '.join(spec.match)} matched" if spec.match else "")
@@ -386,19 +300,3 @@ def model_title(recipe: Recipe) -> str:
 def size(shape: tuple[int, int, int]) -> str:
     """3×64×64."""
     return "×".join(str(n) for n in shape)
-
-
-def default_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@contextmanager
-def timed(result: Run, stage: str) -> Iterator[None]:
-    """Add the block's wall time to the header, also when it is interrupted."""
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        if is_main_process():
-            result.add_seconds(stage, time.monotonic() - started)

@@ -29,7 +29,9 @@ def stripes(counts: tuple[int, int, int], seed: int) -> ImageSet:
 
 
 SPLITS = Splits(train=stripes((40, 15, 0), 0), held_out=stripes((8, 3, 0), 1), labeler=stripes((30, 30, 30), 2))
-SAMPLES = replace(stripes((20, 6, 2), 3), labels=None, classes=())
+SAMPLES = replace(
+    stripes((20, 6, 2), 3), labels=None, prompted=np.arange(28) % 2, init=np.arange(28) % 11, classes=("red", "green")
+)
 
 
 def identity(m: Measurement, without: frozenset[str] = frozenset()) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from leadline.audit import bias, diversity, fidelity, memorization  # noqa: F401  each enters its metric
+from leadline.audit import bias, diversity, fidelity, memorization, prompted  # noqa: F401  each enters its metric
 from leadline.audit.context import METRICS, AuditContext, Finding, Metric
 from leadline.audit.judged import AttributeLabeler
 from leadline.audit.panels import samples_panel, training_panel

@@ -115,7 +115,8 @@ def read_inputs(
     def beside(given: Images | None, name: str) -> ImageSet | None:
         return None if given is None else image_set(given, name, like=training, groups=groups, progress=progress)
 
-    real = _unseen(beside(splits.held_out if held_out is None else held_out, "held-out images"), training)
+    real, kept = _unseen(beside(splits.held_out if held_out is None else held_out, "held-out images"), training)
+    images = _with_starts(images, kept)
     labelled = beside(splits.labeler if labeler is None else labeler, "labeler images")
     dropped: dict[str, int] = {}
     if labelled is not None:
@@ -123,21 +124,38 @@ def read_inputs(
     return Inputs(samples=images, training=training, held_out=real, labeler=labelled, dropped=dropped)
 
 
-def _unseen(held_out: ImageSet | None, training: ImageSet) -> ImageSet | None:
-    """Held-out images without those that are training images to the byte: these are no baseline, but copies."""
+def _unseen(held_out: ImageSet | None, training: ImageSet) -> tuple[ImageSet | None, list[int]]:
+    """Held-out images without those that are training images to the byte: these are no baseline, but copies.
+
+    With the places that the images which are left had before.
+    """
     if held_out is None:
-        return None
+        return None, []
     known = set(image_hashes(training))
     kept = [index for index, image in enumerate(image_hashes(held_out)) if image not in known]
     if len(kept) == len(held_out):
-        return held_out
+        return held_out, kept
     if not kept:
         raise LeadlineError(
             f"held-out images: all {len(held_out):,} are training images to the byte: give images that the model was "
             "not trained on (--held-out DATA)"
         )
     unseen = held_out.take(kept)
-    return replace(unseen, notes={**unseen.notes, LEFT_OUT: len(held_out) - len(kept)})
+    return replace(unseen, notes={**unseen.notes, LEFT_OUT: len(held_out) - len(kept)}), kept
+
+
+def _with_starts(samples: ImageSet, kept: Sequence[int]) -> ImageSet:
+    """The samples with `init` counted in the held-out images that are left; without held-out images as they are."""
+    if samples.init is None or not kept:
+        return samples
+    place = {before: now for now, before in enumerate(kept)}
+    lost = sorted(set(samples.init.tolist()) - place.keys())
+    if lost:
+        raise LeadlineError(
+            f"{samples.name}: some started from held-out image {lost[0]}, which is not there or is a training image to "
+            "the byte: give the held-out images that they started from"
+        )
+    return replace(samples, init=np.array([place[index] for index in samples.init.tolist()], dtype=np.int64))
 
 
 def prepare(
