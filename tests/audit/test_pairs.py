@@ -74,6 +74,8 @@ def test_every_mean_and_error_is_that_of_the_loop_over_pairs(
     half = {"rel": 5e-3, "abs": 2e-3 * max(found.total, 1e-3)}
     assert (found.n, found.kept, found.dimension, found.calibrated) == (n, n, 68, calibrated)
     assert found.total == pytest.approx(distances.sum() / (n * (n - 1)), rel=1e-6)
+    assert found.kept_images.tolist() == list(range(n))
+    assert found.to_others == pytest.approx(distances.sum(1) / (n - 1), **half)
     if n > 2:
         assert found.total_error == pytest.approx(2 * np.std(distances.sum(1) / (n - 1), ddof=1) / np.sqrt(n), **half)
     for a in range(3):

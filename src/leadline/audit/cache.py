@@ -14,7 +14,7 @@ from leadline.audit.pairs import PairDistances
 from leadline.files import atomic_file
 from leadline.records import ImageSet
 
-PAIRS_VERSION = 1
+PAIRS_VERSION = 2
 """Raised when the distances over all pairs are made in another way."""
 
 

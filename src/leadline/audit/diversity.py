@@ -40,6 +40,17 @@ def mean_pairwise_distance(features: Float[np.ndarray, "n d"], *, unit_length: b
     (Hoeffding, 1948): it counts images, not pairs; two images have one distance and leave it 0. Sums are in fp64
     about the first image's features, so a common offset costs no digits.
     """
+    to_others = mean_distances_to_others(features, unit_length=unit_length)
+    return max(0.0, float(to_others.mean())), 2 * float(to_others.std(ddof=1)) / math.sqrt(len(features))
+
+
+def mean_distances_to_others(
+    features: Float[np.ndarray, "n d"], *, unit_length: bool = False
+) -> Float[np.ndarray, " n"]:
+    """h_i = (n|e_i|² + Σ|e|² - 2 e_i·Σe)/(n-1): mean squared distance of each image to the others, float64 [n].
+
+    Arguments and errors as `mean_pairwise_distance`, the mean of them.
+    """
     n = len(features)
     if n < 2:
         raise LeadlineError(f"a mean over pairs needs 2 images or more, {n} given")
@@ -51,8 +62,7 @@ def mean_pairwise_distance(features: Float[np.ndarray, "n d"], *, unit_length: b
     to_others = np.empty(n)
     for rows, chunk in float64_rows(features, unit_length=unit_length):
         to_others[rows] = (n * squares[rows] + squares.sum() - 2 * (chunk - first) @ total) / (n - 1)
-    mean = 2 * n / (n - 1) * (squares.mean() - np.square(total / n).sum())
-    return max(0.0, float(mean)), 2 * float(to_others.std(ddof=1)) / math.sqrt(n)
+    return to_others
 
 
 def mean_pairwise_lpips(
@@ -122,7 +132,7 @@ def _or_reason(
     try:
         return measure(context, part, space)
     except LeadlineError as error:
-        return Measurement.not_measurable(name, str(error), params=_where(part, space))
+        return Measurement.not_measurable(name, str(error), params=where(part, space))
 
 
 def _distance(context: AuditContext, part: Part, space: str) -> Measurement:
@@ -138,7 +148,7 @@ def _distance(context: AuditContext, part: Part, space: str) -> Measurement:
         n=n,
         unit="squared distance of unit vectors",
         direction=DIFFER,
-        params={**_where(part, space), "standard_error": error},
+        params={**where(part, space), "standard_error": error},
         computed_from=context.computed_from(part, space),
     )
 
@@ -168,7 +178,7 @@ def _vendi(context: AuditContext, part: Part, space: str) -> Measurement:
         unit="effective number of images",
         direction=f"{DIFFER}; grows with n, so compare at equal n alone",
         params={
-            **_where(part, space),
+            **where(part, space),
             "chosen_of": len(images),
             "depends_on_n": True,
             "standard_error_of_log": error,
@@ -191,13 +201,12 @@ class _Mean:
 
 def _of_taps(context: AuditContext, part: Part, space: str, found: PairDistances) -> Iterator[Measurement]:
     """Mean distances over all pairs, within each class and between every two classes."""
+    name, unit = name_and_unit(space, found)
     common: dict[str, Any] = {
-        "name": "mean_pairwise_lpips" if found.calibrated else "mean_pairwise_feature_distance",
-        "unit": f"LPIPS ({space.removeprefix('lpips-')})"
-        if found.calibrated
-        else f"{space} feature distance, uncalibrated",
+        "name": name,
+        "unit": unit,
         "level": context.spec.level,
-        "params": _where(part, space),
+        "params": where(part, space),
     }
     names = context.class_names[: len(found.counts)]
     yield _pair_measurement(_all(found), **common, computed_from=context.computed_from(part, space))
@@ -221,6 +230,13 @@ def _of_taps(context: AuditContext, part: Part, space: str, found: PairDistances
         )
         params = {**common["params"], "pairs": "between"}
         yield Measurement.not_measurable(common["name"], reason, params=params)
+
+
+def name_and_unit(space: str, found: PairDistances) -> tuple[str, str]:
+    """What a mean distance by an encoder's taps is called, and its unit."""
+    if found.calibrated:
+        return "mean_pairwise_lpips", f"LPIPS ({space.removeprefix('lpips-')})"
+    return "mean_pairwise_feature_distance", f"{space} feature distance, uncalibrated"
 
 
 def _all(found: PairDistances) -> _Mean:
@@ -282,7 +298,8 @@ def _interval(value: float, error: float, degrees: int, level: float) -> dict[st
     return {"lower": max(0.0, lower), "upper": upper, "level": level}
 
 
-def _where(part: Part, space: str) -> dict[str, Any]:
+def where(part: Part, space: str) -> dict[str, Any]:
+    """The params that say of which images and in which feature space."""
     return {"set": part, "space": f"{space} features"}
 
 

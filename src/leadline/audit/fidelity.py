@@ -35,7 +35,7 @@ def measure_fidelity(context: AuditContext) -> Iterator[Finding]:
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """The training images in one feature space; what every comparison with them takes is computed once."""
 
     features: Float[np.ndarray, "m d"]
@@ -56,16 +56,20 @@ class _Reference:
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class Comparison:
     """A set of images against the reference in one feature space."""
 
     features: Float[np.ndarray, "n d"]
-    reference: _Reference
+    reference: Reference
     level: float
 
     @cached_property
     def number_holding(self) -> Int[np.ndarray, " n"]:
         return self.reference.neighborhoods.number_holding(self.features)
+
+    @cached_property
+    def neighborhoods(self) -> Neighborhoods:
+        return neighborhoods(self.features, self.reference.k, device=self.reference.device)
 
     def frechet_distance(self) -> dict[str, Any]:
         (n, dimension), m = self.features.shape, len(self.reference.features)
@@ -112,9 +116,9 @@ class _Comparison:
         return self._share(self.number_holding > 0, words, self.reference.neighborhoods)
 
     def recall(self) -> dict[str, Any]:
-        own = neighborhoods(self.features, self.reference.k, device=self.reference.device)
         words = "Wilson over the training images, the set that is compared with them taken as given"
-        return self._share(own.number_holding(self.reference.features) > 0, words, own)
+        hits = self.neighborhoods.number_holding(self.reference.features) > 0
+        return self._share(hits, words, self.neighborhoods)
 
     def density(self) -> dict[str, Any]:
         values = self.number_holding / self.reference.k
@@ -161,7 +165,7 @@ class _Comparison:
 
 @dataclass(frozen=True)
 class _Measure:
-    compare: Callable[[_Comparison], dict[str, Any]]
+    compare: Callable[[Comparison], dict[str, Any]]
     unit: str
     direction: str
     depends_on_n: bool
@@ -170,37 +174,37 @@ class _Measure:
 
 MEASURES = {
     "frechet_distance": _Measure(
-        _Comparison.frechet_distance,
+        Comparison.frechet_distance,
         "squared distance of features",
         "smaller: nearer to the training images; fewer images read larger, so compare sets of one size",
         True,
     ),
     "kernel_distance": _Measure(
-        _Comparison.kernel_distance,
+        Comparison.kernel_distance,
         "squared distance of mean kernels",
         "smaller: nearer to the training images; 0 on average for images of their kind",
         False,
     ),
     "precision": _Measure(
-        _Comparison.precision,
+        Comparison.precision,
         "share of the set's images",
         "larger: more of the set's images lie among training images",
         False,
     ),
     "recall": _Measure(
-        _Comparison.recall,
+        Comparison.recall,
         "share of the training images",
         "larger: more training images lie among the set's; it depends on the set's size, so compare sets of one size",
         True,
     ),
     "density": _Measure(
-        _Comparison.density,
+        Comparison.density,
         "neighbourhoods / k",
         "larger: the set's images lie where training images are dense; 1 on average for images of their kind",
         False,
     ),
     "coverage": _Measure(
-        _Comparison.coverage,
+        Comparison.coverage,
         "share of the training images",
         "larger: more training images have one of the set's near; more images read larger, so compare sets of one size",
         True,
@@ -212,18 +216,18 @@ METRICS.register("fidelity")(Metric(measure=measure_fidelity, reports=tuple(MEAS
 
 def _in_space(context: AuditContext, space: str) -> Iterator[Measurement]:
     try:
-        reference = _Reference(context.features("training", space), context.spec.nearest_k, context.device)
+        reference = Reference(context.features("training", space), context.spec.nearest_k, context.device)
     except LeadlineError as error:
         for compared in SETS:
             yield from _missing(space, compared, str(error))
         return
-    comparisons: dict[Set, _Comparison | str] = {}
+    comparisons: dict[Set, Comparison | str] = {}
     for compared in SETS:
         try:
-            comparisons[compared] = _Comparison(context.features(compared, space), reference, context.spec.level)
+            comparisons[compared] = Comparison(context.features(compared, space), reference, context.spec.level)
         except LeadlineError as error:
             comparisons[compared] = str(error)
-    sizes = [len(found.features) for found in comparisons.values() if isinstance(found, _Comparison)]
+    sizes = [len(found.features) for found in comparisons.values() if isinstance(found, Comparison)]
     for compared, comparison in comparisons.items():
         if isinstance(comparison, str):
             yield from _missing(space, compared, comparison)
@@ -238,7 +242,7 @@ def _in_space(context: AuditContext, space: str) -> Iterator[Measurement]:
 
 
 def _measured(
-    context: AuditContext, space: str, compared: Set, name: str, comparison: _Comparison, smaller: _Comparison | None
+    context: AuditContext, space: str, compared: Set, name: str, comparison: Comparison, smaller: Comparison | None
 ) -> Measurement:
     """One number; `smaller`: the same set at the other set's size, where it is the larger of the two."""
     measure = MEASURES[name]

@@ -40,6 +40,18 @@ def kernel_distance(
         )
     within = mean_kernel_to_others(features, device=device)
     within_reference = mean_kernel_to_others(reference, device=device) if reference_means is None else reference_means
+    across, across_reference = mean_kernels_across(features, reference, device=device)
+    value = float(within.mean() + within_reference.mean() - 2 * across.mean())
+    variances = [
+        (own - other).var(ddof=1) / len(own) for own, other in ((within, across), (within_reference, across_reference))
+    ]
+    return value, 2 * math.sqrt(sum(variances))
+
+
+def mean_kernels_across(
+    features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], *, device: str | torch.device = "cpu"
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
+    """Mean of (xᵀy/d + 1)³ between each image of either set and all of the other, float64 [n] and [m]."""
     across = np.zeros(len(features))
     across_reference = np.zeros(len(reference))
     for rows, tile in _tiles(features, device):
@@ -47,13 +59,7 @@ def kernel_distance(
             kernel = _kernel(tile, other)
             across[rows] += kernel.sum(1).cpu().numpy()
             across_reference[columns] += kernel.sum(0).cpu().numpy()
-    across /= len(reference)
-    across_reference /= len(features)
-    value = float(within.mean() + within_reference.mean() - 2 * across.mean())
-    variances = [
-        (own - other).var(ddof=1) / len(own) for own, other in ((within, across), (within_reference, across_reference))
-    ]
-    return value, 2 * math.sqrt(sum(variances))
+    return across / len(reference), across_reference / len(features)
 
 
 def mean_kernel_to_others(

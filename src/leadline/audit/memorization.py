@@ -22,7 +22,7 @@ QUERY_SETS: tuple[Part, ...] = ("samples", "held_out")
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """How closeness is told in a space."""
 
     measurement: str
@@ -31,13 +31,13 @@ class _Scale:
     difference_direction: str
 
 
-PIXELS = _Scale(
+PIXELS = Scale(
     "nearest_distance",
     "RMS per value, 0–255",
     "smaller: nearer to training images",
     "below 0: the samples are nearer to training images than new real images are",
 )
-FEATURES = _Scale(
+FEATURES = Scale(
     "nearest_similarity",
     "cosine",
     "larger: more similar to training images",
@@ -56,14 +56,14 @@ def measure_memorization(context: AuditContext) -> Iterator[Finding]:
     suspects: list[SuspectRow] = []
     for space in (None, *context.spaces):
         name = "pixels" if space is None else f"{space} features"
-        found = {part: _judge(context, space, name, part, pictures) for part in QUERY_SETS}
+        found = {part: judge_part(context, space, name, part, pictures) for part in QUERY_SETS}
         sources = {part: context.computed_from(part, "training", *filter(None, [space])) for part in QUERY_SETS}
         yield from _nearness(context, PIXELS if space is None else FEATURES, name, found, sources)
         for part, outcome in found.items() if context.spec.num_panels else ():
             if isinstance(outcome, Judged):
                 images = context.part(part)
                 yield suspects_panel(images, context.training, outcome, part, space, context.spec.num_panels)
-        rates = CopyRates(context, name, found, sources, _flips(context))
+        rates = CopyRates(context, name, found, sources, flips_of(context))
         yield from rates.measure()
         swept += rates.sweep()
         if isinstance(samples := found["samples"], Judged):
@@ -91,7 +91,7 @@ METRICS.register("memorization")(
 )
 
 
-def _judge(context: AuditContext, space: str | None, name: str, part: Part, pictures: Pictures) -> Outcome:
+def judge_part(context: AuditContext, space: str | None, name: str, part: Part, pictures: Pictures) -> Outcome:
     """The images of a part beside the training images, or the reason why they cannot be compared."""
     depth = max(*context.spec.ks, context.spec.carlini_neighbors, SHOWN_NEIGHBORS)
     try:
@@ -102,19 +102,20 @@ def _judge(context: AuditContext, space: str | None, name: str, part: Part, pict
         return str(error)
 
 
-def _flips(context: AuditContext) -> dict[str, Any]:
+def flips_of(context: AuditContext) -> dict[str, Any]:
+    """The param that says that mirror images were compared, too, where they were."""
     return {"flips": True} if context.spec.flips else {}
 
 
 def _nearness(
     context: AuditContext,
-    scale: _Scale,
+    scale: Scale,
     name: str,
     found: dict[Part, Outcome],
     sources: dict[Part, dict[str, str]],
 ) -> Iterator[Measurement]:
     """The mean over the k nearest of each set, then the difference of the two sets, for each k."""
-    params = {"space": name, **_flips(context)}
+    params = {"space": name, **flips_of(context)}
     ks = tuple(dict.fromkeys(context.spec.ks))
     for part, outcome in found.items():
         if isinstance(outcome, str):
@@ -133,7 +134,7 @@ def _nearness(
 
 
 def _mean(
-    context: AuditContext, scale: _Scale, found: Judged, params: dict[str, Any], sources: dict[str, str]
+    context: AuditContext, scale: Scale, found: Judged, params: dict[str, Any], sources: dict[str, str]
 ) -> Measurement:
     """The mean over the images of their own mean over the k nearest."""
     if scale is PIXELS:
@@ -141,8 +142,8 @@ def _mean(
         identical = int((found.first == 0).sum())
         params = {**params, "image_size": f"{width}×{height}×{channels}", "identical_to_training": identical}
     if params["k"] > len(context.training):
-        return Measurement.not_measurable(scale.measurement, _too_many(params["k"], context), params=params)
-    values = _over_nearest(scale, found, params["k"])
+        return Measurement.not_measurable(scale.measurement, too_many(params["k"], context), params=params)
+    values = over_nearest(scale, found, params["k"])
     interval = mean_interval(values, context.spec.level)
     if scale is PIXELS:
         params["l2"] = float(values.mean()) * math.sqrt(math.prod(context.training.shape))
@@ -163,7 +164,7 @@ def _mean(
 
 def _difference(
     context: AuditContext,
-    scale: _Scale,
+    scale: Scale,
     samples: Judged,
     held_out: Judged,
     params: dict[str, Any],
@@ -172,8 +173,8 @@ def _difference(
     """Samples minus held-out images, of their means over the k nearest."""
     name = f"{scale.measurement}_difference"
     if params["k"] > len(context.training):
-        return Measurement.not_measurable(name, _too_many(params["k"], context), params=params)
-    ours, theirs = (_over_nearest(scale, found, params["k"]) for found in (samples, held_out))
+        return Measurement.not_measurable(name, too_many(params["k"], context), params=params)
+    ours, theirs = (over_nearest(scale, found, params["k"]) for found in (samples, held_out))
     tested = welch(ours, theirs, context.spec.level)
     extra = {"n_held_out": len(theirs), **({"p": tested[1], "test": "Welch"} if tested else {})}
     return Measurement(
@@ -191,13 +192,14 @@ def _difference(
     )
 
 
-def _over_nearest(scale: _Scale, found: Judged, k: int) -> Float[np.ndarray, " q"]:
+def over_nearest(scale: Scale, found: Judged, k: int) -> Float[np.ndarray, " q"]:
     """Each image's mean over its k nearest training images, in the scale's unit."""
     means: np.ndarray = told(found.nearest.distances[:, :k], scale is PIXELS).mean(1)
     return means
 
 
-def _too_many(k: int, context: AuditContext) -> str:
+def too_many(k: int, context: AuditContext) -> str:
+    """Why there is no mean over so many neighbours."""
     return (
         f"k = {k} neighbours asked of {len(context.training)} training images: lower --set audit.ks, "
         "or give more training images"

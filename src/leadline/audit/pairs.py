@@ -30,7 +30,8 @@ class PairDistances:
     n, counts [G]: images, and those of each group; images of no group are in the total alone. total, within [G],
     between [G, G] (symmetric, the diagonal NaN): means over pairs, 0 or more, NaN where there is no pair. *_error:
     their standard errors, NaN where there are too few images to know. kept, kept_counts [G]: the images behind the
-    errors, all or a random choice. dimension: of an embedding. calibrated: whether LPIPS's weights were applied.
+    errors, all or a random choice; kept_images [K]: which. to_others [K]: mean distance of each of these to all other
+    images. dimension: of an embedding. calibrated: whether LPIPS's weights were applied.
     """
 
     n: int
@@ -41,6 +42,8 @@ class PairDistances:
     total_error: float
     counts: Int[np.ndarray, " g"]
     kept_counts: Int[np.ndarray, " g"]
+    kept_images: Int[np.ndarray, " k"]
+    to_others: Float[np.ndarray, " k"]
     within: Float[np.ndarray, " g"]
     within_error: Float[np.ndarray, " g"]
     between: Float[np.ndarray, "g g"]
@@ -171,6 +174,8 @@ class PairSums:
             total_error=float(whole.within_error[0]),
             counts=np.bincount(groups, minlength=self.num_groups + 1)[named],
             kept_counts=np.bincount(groups[chosen], minlength=self.num_groups + 1)[named],
+            kept_images=chosen,
+            to_others=whole.to_own,
             within=parts.within[named],
             within_error=parts.within_error[named],
             between=parts.between[named, named],
@@ -281,6 +286,9 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Means:
+    """Means over pairs, with their errors; to_own [k]: of each kept image, to the others of its own group."""
+
+    to_own: Float[np.ndarray, " k"]
     within: Float[np.ndarray, " g"]
     within_error: Float[np.ndarray, " g"]
     between: Float[np.ndarray, "g g"]
@@ -312,10 +320,11 @@ def _means(
             if len(own) > 1:
                 spread[group] = own.var(0, ddof=1)
         without_itself = np.where(n > 1, n / (n - 1), np.nan)
+        to_own = (to_groups * without_itself)[np.arange(len(kept)), groups[kept]]
         within = between.diagonal() * without_itself
         # Two images have one distance: nothing to see a spread in.
         within_error = np.where(n > 2, 2 * np.sqrt(spread.diagonal() / n) * without_itself, np.nan)
         between_error = np.sqrt(spread / n[:, None] + spread.T / n)
     apart = np.where(np.eye(num_groups, dtype=bool), np.nan, between)
     between_error = np.where(np.isnan(apart), np.nan, between_error)
-    return _Means(np.maximum(within, 0), within_error, np.maximum(apart, 0), between_error)
+    return _Means(to_own, np.maximum(within, 0), within_error, np.maximum(apart, 0), between_error)
