@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from leadline.errors import LeadlineError
-from leadline.files import atomic_file, atomic_folder, file_digest, inside, locked, write_text
+from leadline.files import atomic_file, atomic_folder, file_digest, inside, link_or_copy, locked, write_text
 
 
 @contextmanager
@@ -211,3 +211,20 @@ def test_a_name_of_no_file_is_refused(home: Path, name: str) -> None:
 def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert file_digest(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_file_is_linked_where_that_works_and_copied_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_text("content")
+    assert link_or_copy(str(source), str(tmp_path / "link")) == str(tmp_path / "link")
+    assert (tmp_path / "link").stat().st_ino == source.stat().st_ino
+
+    def refused(*_: object) -> None:
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refused)
+    link_or_copy(str(source), str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_text() == "content"
+    assert (tmp_path / "copy").stat().st_ino != source.stat().st_ino

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from leadline.errors import LeadlineError
+from leadline.files import write_text
 from leadline.recipe import DataSpec, Recipe, TrainSpec
 from leadline.records import SCHEMA_VERSION, AuditResult, Measurement, Panel, Table
 from leadline.runs import Run, adopt_model, find_trained, open_runs
@@ -339,6 +340,16 @@ def test_an_adopted_model_is_a_copy_that_says_where_it_is_from(tmp_path: Path) -
     assert weights.read_text() == source.title
     weights.write_text("changed")
     assert (source.model_folder / "unet" / "weights").read_text() == source.title
+
+
+def test_a_linked_model_takes_no_room_and_is_not_changed_by_what_replaces_it(tmp_path: Path) -> None:
+    source = trained(tmp_path)
+    other = make(tmp_path, with_field("sample", seed=9))
+    adopt_model(other, source, linked=True)
+    own, weights = (run.model_folder / "unet" / "weights" for run in (other, source))
+    assert own.stat().st_ino == weights.stat().st_ino
+    write_text(own, "changed")
+    assert weights.read_text() == source.title
 
 
 def test_a_model_without_a_curve_is_adopted_too(tmp_path: Path) -> None:

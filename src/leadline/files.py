@@ -90,6 +90,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def link_or_copy(source: str, target: str) -> str:
+    """A file a second time: a hard link, or a copy where the file system has none. As `shutil.copy2` is called."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, read in parts."""
     with path.open("rb") as handle:

@@ -11,6 +11,10 @@
   gate.json             the conditions that the audit was checked by, and what came of each
   comparison.json       what changed since an earlier audit
   report.html, report.json
+
+steer-<preset>-<fingerprint8>/
+  sweep.json            what settings of the bypass change beside strength 0; each setting is a run folder beside it
+  report.html, report.json
 """
 
 import json
@@ -31,13 +35,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leadline.comparison import Comparison
 from leadline.errors import LeadlineError
-from leadline.files import atomic_file, atomic_folder, inside, locked, write_text
+from leadline.files import atomic_file, atomic_folder, inside, link_or_copy, locked, write_text
+from leadline.frontier import SteerSweep
 from leadline.gate import Verdict
 from leadline.recipe import Recipe, explain, recipe_from_json
 from leadline.records import SCHEMA_VERSION, AuditResult, Measurement, Panel, Table
 
 Kept = TypeVar("Kept", bound=BaseModel)
 Status = Literal["started", "trained", "sampled", "complete"]
+SWEEP = "sweep.json"
 PACKAGES = ("leadline", "torch", "torchvision", "diffusers", "accelerate", "numpy", "scikit-learn", "datasets")
 
 
@@ -240,14 +246,7 @@ class Run:
         return self._kept("comparison.json", Comparison)
 
     def _kept(self, name: str, kind: type[Kept]) -> Kept | None:
-        file = self.folder / name
-        if not file.exists():
-            return None
-        try:
-            return kind.model_validate_json(file.read_bytes())
-        except (OSError, ValidationError) as error:
-            told = str(error).splitlines()[0]
-            raise LeadlineError(f"{file} cannot be read ({told}): delete it, and check or compare again") from None
+        return _read_kept(self.folder / name, kind, "check or compare again")
 
     def _read_audit(self, content: Any) -> AuditResult:
         lines = (self.folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
@@ -263,6 +262,26 @@ class Run:
             panels=tuple(panels),
             settings=content["settings"],
         )
+
+
+def save_sweep(folder: Path, sweep: SteerSweep) -> None:
+    """Keep what a steering sweep found."""
+    write_text(folder / SWEEP, sweep.model_dump_json(indent=1) + "\n")
+
+
+def open_sweep(folder: Path) -> SteerSweep | None:
+    """What `save_sweep` wrote, or None when there is none. Raises LeadlineError when it is damaged."""
+    return _read_kept(folder / SWEEP, SteerSweep, "start the same command again")
+
+
+def _read_kept(file: Path, kind: type[Kept], again: str) -> Kept | None:
+    if not file.exists():
+        return None
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        told = str(error).splitlines()[0]
+        raise LeadlineError(f"{file} cannot be read ({told}): delete it, and {again}") from None
 
 
 def open_audit(path: Path) -> tuple[str, AuditResult]:
@@ -297,10 +316,15 @@ def find_trained(root: Path, recipe: Recipe) -> Run | None:
     return None
 
 
-def adopt_model(run: Run, trained: Run) -> None:
-    """Copy the finished model and its curve from another run of the same training."""
+def adopt_model(run: Run, trained: Run, *, linked: bool = False) -> None:
+    """Copy the finished model and its curve from another run of the same training.
+
+    linked: the model's files are hard links where the file system has them: no room is taken, and who writes into
+    such a file writes into both.
+    """
     with atomic_folder(run.model_folder) as folder:
-        shutil.copytree(trained.model_folder, folder, dirs_exist_ok=True)
+        copy = link_or_copy if linked else shutil.copy2
+        shutil.copytree(trained.model_folder, folder, dirs_exist_ok=True, copy_function=copy)
     if trained.curve_file.exists():
         with atomic_file(run.curve_file) as file:
             shutil.copyfile(trained.curve_file, file)

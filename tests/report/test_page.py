@@ -14,6 +14,7 @@ import pytest
 from leadline.errors import LeadlineError
 from leadline.records import AuditResult, Measurement, Panel, Table
 from leadline.report import SECTIONS, build
+from leadline.report.settings import flat
 from leadline.report.views import open_views
 
 HOSTILE = "<script>alert(1)</script>"
@@ -77,10 +78,9 @@ def test_the_recipe_stands_in_full_with_what_differs_marked(make_run, tmp_path: 
     _, content = report([run, make_run(4)], tmp_path)
     settings = next(s for s in content["sections"] if s["id"] == "settings")
     recipe = {row[0]: row[1:] for row in settings["tables"][0]["rows"]}
-    fields = [
-        f"{part}.{name}" for part in ("data", "model", "train", "sample", "audit") for name in run.header.recipe[part]
-    ]
-    assert {name.split(" (")[0] for name in recipe} == set(fields)
+    fields = {name for name, _ in flat(run.header.recipe)} - {"name", "description"}
+    assert {name.split(" (")[0] for name in recipe} == fields
+    assert {"data.shares", "model.blocks", "train.steps", "sample.steer.strength", "audit.metrics"} <= fields
     assert recipe["model.blocks (differs)"] == ["2", "4"]
     assert recipe["data.shares"] == ["6: 0.9, 9: 0.1"] * 2
     provenance = {row[0].split(" (")[0]: row[1] for row in settings["tables"][-1]["rows"]}

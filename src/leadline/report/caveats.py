@@ -52,7 +52,8 @@ def stochastic_sampler(views: Views) -> str:
 
 def unlike_settings(views: Views) -> str:
     """Runs side by side that differ in more than the model."""
-    fields = [name for name in differing_fields(views) if not name.startswith("model.") and name != "train.seed"]
+    meant = ("model.", "train.seed", *(("sample.steer.",) if views[0].sweep is not None else ()))
+    fields = [name for name in differing_fields(views) if not name.startswith(meant)]
     if not fields:
         return ""
     return (

@@ -212,6 +212,7 @@ def _calibrated(views: Views, space: str | None) -> Plot | None:
 def sweeps(views: Views) -> list[Plot]:
     """The copy rates over the threshold, a plot per rule in each of the first spaces; held-out real images hollow."""
     curves: dict[tuple[str, str], dict[str, Line]] = {}
+    views = [view for view in views if view.drawn]
     for index, view in enumerate(views):
         for table in view.tables(SWEEP):
             for kind, lines in _curves(table, view.label, index, len(views)).items():

@@ -23,8 +23,9 @@ MOST_LINES = 4
 
 
 def axis(views: Views) -> tuple[list[str], str]:
-    """Names of the places on the x axis and its title: depths when every run has one, else the runs themselves."""
-    if all(view.depth is not None for view in views):
+    """Names of the places on the x axis and its title: depths when every run has one and none was steered otherwise
+    than the others, else the runs themselves."""
+    if all(view.depth is not None for view in views) and len({view.steering for view in views}) == 1:
         return list(
             dict.fromkeys(view.depth for view in views if view.depth is not None)
         ), "depth (number of down blocks)"
@@ -57,7 +58,7 @@ def _lines(views: Views, found: Found, places: Sequence[str], label: str, style:
 
 
 def _place(view: RunView, places: Sequence[str]) -> int:
-    return places.index(view.depth if view.depth is not None and view.depth in places else view.label)
+    return places.index(view.label if view.label in places else str(view.depth))
 
 
 def _told(views: Views, found: Found) -> str:
@@ -85,6 +86,9 @@ def over_runs(
     of: what is drawn, as the alternative text begins. baseline: what the series are compared with: a level where it is
     one number for all runs, else hollow points. level: a fixed one. style: that of the first line.
     """
+    views = [view for view in views if view.drawn]
+    if not views:
+        return None
     places, x_label = axis(views)
     lines: list[Line] = []
     for label, found in series.items():
@@ -171,6 +175,7 @@ def _against_k(views: Views, name: str, word: str, space: str | None) -> Plot | 
     lines: list[Line] = []
     told: list[str] = []
     baselines: set[tuple[Point, ...]] = set()
+    views = [view for view in views if view.drawn]
     for index, view in enumerate(views):
         for subset, hollow in (("samples", False), ("held_out", True)):
             found = view.against_k(name, subset, space)
@@ -202,7 +207,7 @@ def _against_k(views: Views, name: str, word: str, space: str | None) -> Plot | 
 def curves(views: Views) -> list[Plot]:
     """Training loss against step."""
     lines, told = [], []
-    for index, view in enumerate(views):
+    for index, view in enumerate(view for view in views if view.drawn):
         points = tuple(Point(x=r["step"], y=r["loss"]) for r in view.curve if _drawable(r))
         if points:
             lines.append(Line(label=view.label, points=points, style=index, markers=False))

@@ -16,7 +16,7 @@ from leadline.report.words import plain
 GRID_WIDTH = 460
 """CSS px that a grid of images may take, so that two stand side by side."""
 TILE_WIDTH = 72
-"""CSS px of one captioned image, the least it is enlarged to."""
+"""CSS px of one captioned image."""
 GAP = 1
 """Image px between two tiles of a grid."""
 
@@ -57,12 +57,15 @@ def panels(views: Sequence[RunView], wanted: Callable[[str], bool]) -> list[Figu
     return [figure for figure in drawn if figure is not None]
 
 
-def draw_panel(panel: Panel, run: str) -> Figure | None:
-    """A panel as one picture, or, when its tiles have words of their own, as a table of pictures. None: it is empty."""
+def draw_panel(panel: Panel, run: str, room: int = TILE_WIDTH) -> Figure | None:
+    """A panel as one picture, or, when its tiles have words of their own, as a table of pictures. None: it is empty.
+
+    room: CSS px that a captioned image is enlarged to, at most by a whole number.
+    """
     if panel.tiles.size == 0:
         return None
     worded = panel.captions or panel.column_titles or panel.row_titles
-    return _tiles(panel, run) if worded else _grid(panel, run)
+    return _tiles(panel, run, room) if worded else _grid(panel, run)
 
 
 def _grid(panel: Panel, run: str) -> Picture:
@@ -82,9 +85,9 @@ def _grid(panel: Panel, run: str) -> Picture:
     )
 
 
-def _tiles(panel: Panel, run: str) -> Tiles:
+def _tiles(panel: Panel, run: str, room: int) -> Tiles:
     number_of_rows, columns, _, h, w = panel.tiles.shape
-    scale = enlarged(w, TILE_WIDTH)
+    scale = enlarged(w, room)
     rows = []
     for r in range(number_of_rows):
         pictures = []

@@ -12,17 +12,20 @@ from markupsafe import Markup
 
 from leadline.errors import LeadlineError
 from leadline.files import write_text
+from leadline.frontier import SteerSweep
 from leadline.records import SCHEMA_VERSION
 from leadline.report.content import Section
-from leadline.report.findings import finding, sampler_text
-from leadline.report.sections import SECTIONS
+from leadline.report.findings import sampler_text
+from leadline.report.sections import SECTIONS, headlines
 from leadline.report.views import RunView, open_views
 from leadline.report.words import counted, listed, plain
 from leadline.runs import Run
 
 
-def build(runs: Sequence[Run], out: Path, title: str | None = None) -> Path:
+def build(runs: Sequence[Run], out: Path, title: str | None = None, sweep: SteerSweep | None = None) -> Path:
     """Write the report of `runs` to `out` (HTML) and beside it a JSON of the same name; returns `out`.
+
+    sweep: the steering sweep whose settings the runs are: the page then answers for it.
 
     A run whose audit is not finished is shown with its reason. Both files are there whole or not at all. The page has
     no script, loads nothing, and depends on the runs alone: the same runs give the same bytes.
@@ -36,7 +39,7 @@ def build(runs: Sequence[Run], out: Path, title: str | None = None) -> Path:
         )
     if out.is_dir():
         raise LeadlineError(f"{out} is a folder: name the file of the report, such as {out / 'report.html'}")
-    views = open_views(runs)
+    views = open_views(runs, sweep)
     heading = plain(title or _title(views))
     sections = [make(views) for make in SECTIONS.values()]
     write_text(out.with_suffix(".json"), _json(heading, views, sections))
@@ -45,6 +48,9 @@ def build(runs: Sequence[Run], out: Path, title: str | None = None) -> Path:
 
 
 def _title(views: Sequence[RunView]) -> str:
+    if views[0].sweep is not None:
+        settings = counted(len(views[0].sweep.settings), "setting")
+        return f"{views[0].sweep.title}: bypass of the mid-block, {settings}"
     names = {view.recipe.name for view in views if view.recipe is not None}
     if len(views) == 1:
         return views[0].name
@@ -54,6 +60,14 @@ def _title(views: Sequence[RunView]) -> str:
 
 
 def _html(title: str, views: Sequence[RunView], sections: Sequence[Section]) -> str:
+    samplers = "; ".join(dict.fromkeys(sampler_text(view) for view in views))
+    created = sorted(view.header.created for view in views)[-1][:10]
+    facts = [counted(len(views), "run"), f"sampler: {samplers}", created]
+    return render(title, facts, sections, views[-1].header.packages.get("leadline", ""))
+
+
+def render(title: str, facts: Sequence[str], sections: Sequence[Section], version: str) -> str:
+    """The page. facts: what stands below the title; version: leadline's, "" where it is not known."""
     environment = Environment(
         loader=PackageLoader("leadline.report", "."),
         autoescape=True,
@@ -62,16 +76,12 @@ def _html(title: str, views: Sequence[RunView], sections: Sequence[Section]) -> 
         lstrip_blocks=True,
     )
     css = resources.files("leadline.report").joinpath("report.css").read_text(encoding="utf-8")
-    page = environment.get_template(
-        "page.html.jinja"
-    ).render(
+    page = environment.get_template("page.html.jinja").render(
         title=title,
         css=Markup(css),  # noqa: S704 - our own file
         sections=sections,
-        samplers=list(dict.fromkeys(sampler_text(view) for view in views)),
-        created=sorted(view.header.created for view in views)[-1][:10],
-        version=views[-1].header.packages.get("leadline", ""),
-        number_of_runs=counted(len(views), "run"),
+        facts=[*facts, *([f"leadline {version}"] if version else [])],
+        version=version,
     )
     return plain(page)
 
@@ -80,10 +90,12 @@ def _json(title: str, views: Sequence[RunView], sections: Sequence[Section]) -> 
     content = {
         "schema_version": SCHEMA_VERSION,
         "title": title,
-        "headlines": [finding(view).to_json() for view in views],
+        "headlines": [found.to_json() for found in headlines(views)],
         "runs": [_run_json(view) for view in views],
         "sections": [section.to_json() for section in sections],
     }
+    if views[0].sweep is not None:
+        content["steer_sweep"] = views[0].sweep.model_dump(mode="json")
     return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
 
 

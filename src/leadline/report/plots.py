@@ -30,6 +30,8 @@ THEME = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours and dashes: 42 lines differ
 DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (7, 2, 1.5, 2)), (0, (2, 1)), (0, (8, 2)))
 LEVEL_DASHES = (0, (4, 3))
+MARKED: dict[str, Any] = {"markersize": 5.5, "markeredgewidth": 1.3}
+"""Size of a point."""
 LINE_HEIGHT = 0.075
 """Height of a line of text as a part of the axes' height."""
 STYLE: dict[Any, Any] = {
@@ -58,12 +60,13 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One value to draw. x: its place on the axis (a category's index, or a number)."""
+    """One value to draw. x: its place on the axis (a category's index, or a number). hollow: whatever its line is."""
 
     x: int | float
     y: int | float
     lower: float | None = None
     upper: float | None = None
+    hollow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,7 @@ def styled() -> Iterator[None]:
 
 def _draw_line(axes: Axes, line: Line, factor: int) -> None:
     colour = SERIES[line.style % len(SERIES)]
+    marker = MARKERS[line.style % len(MARKERS)] if line.markers else None
     xs = [p.x for p in line.points]
     ys = [p.y * factor for p in line.points]
     axes.plot(
@@ -146,13 +150,14 @@ def _draw_line(axes: Axes, line: Line, factor: int) -> None:
         color=colour,
         linestyle=DASHES[line.style % len(DASHES)] if line.joined else "none",
         linewidth=1.4,
-        marker=MARKERS[line.style % len(MARKERS)] if line.markers else None,
-        markersize=5.5,
-        markeredgewidth=1.3,
+        marker=marker,
         markerfacecolor=PAPER if line.hollow else colour,
         zorder=3,
+        **MARKED,
     )
     for point, y in zip(line.points, ys, strict=True):
+        if point.hollow:
+            axes.plot([point.x], [y], color=colour, marker=marker, markerfacecolor=PAPER, zorder=4, **MARKED)
         if point.lower is not None and point.upper is not None:
             arms = [[max(0.0, y - point.lower * factor)], [max(0.0, point.upper * factor - y)]]
             axes.errorbar([point.x], [y], yerr=arms, color=colour, elinewidth=1.2, capsize=3.5, fmt="none", zorder=2)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from leadline.records import Table
 from leadline.registry import Registry
-from leadline.report import caveats, copies, diversity, drawings, fidelity, settings, tables
+from leadline.report import caveats, copies, diversity, drawings, fidelity, prompted, settings, tables
 from leadline.report.comparison import comparison_section, failed_gate
-from leadline.report.content import Section
+from leadline.report.content import Finding, Section
 from leadline.report.findings import finding
+from leadline.report.frontier import frontier_section, sweep_finding
 from leadline.report.images import panels
 from leadline.report.spaces import measured_spaces
 from leadline.report.views import RunView, missing_runs, nothing_to_show, who
@@ -23,7 +24,15 @@ SECTIONS: Registry[Callable[[Views], Section]] = Registry("report section")
 BIAS = ("share", "share_difference", "share_ratio", "share_amplification")
 MEMORIZATION = ("nearest_distance", "nearest_similarity")
 DIFFERENCES = tuple(f"{name}_difference" for name in MEMORIZATION)
-SHOWN = {*BIAS, *MEMORIZATION, *DIFFERENCES, *copies.MEASURES, *diversity.MEASURES, *fidelity.MEASURES}
+SHOWN = {
+    *BIAS,
+    *MEMORIZATION,
+    *DIFFERENCES,
+    *copies.MEASURES,
+    *diversity.MEASURES,
+    *fidelity.MEASURES,
+    *prompted.MEASURES,
+}
 """Measurements that have a section."""
 NEIGHBOURS = "nearest_neighbors"
 """Beginning of the names of the panels with nearest neighbours."""
@@ -38,8 +47,15 @@ def answer(views: Views) -> Section:
     """What was found, in sentences, before any table."""
     found = (failed_gate(views), caveats.stochastic_sampler(views), caveats.unlike_settings(views))
     pressing = [caveat for caveat in found if caveat]
-    findings = [finding(view) for view in views]
-    return Section(id="answer", title="The answer", lead="", findings=findings, caveats=pressing)
+    return Section(id="answer", title="The answer", lead="", findings=headlines(views), caveats=pressing)
+
+
+def headlines(views: Views) -> list[Finding]:
+    """The answer for every run; for a steering sweep the sweep's own, then that of strength 0."""
+    sweep = views[0].sweep
+    if sweep is None:
+        return [finding(view) for view in views]
+    return [sweep_finding(sweep), *(finding(view) for view in views if view.folder == sweep.zero.folder)]
 
 
 @SECTIONS.register("overview")
@@ -50,6 +66,7 @@ def overview(views: Views) -> Section:
     return Section(id="overview", title="Overview", lead=lead, tables=[tables.overview(views)])
 
 
+SECTIONS.register("frontier")(frontier_section)
 SECTIONS.register("comparison")(comparison_section)
 
 
@@ -108,6 +125,7 @@ def memorization(views: Views) -> Section:
 SECTIONS.register("copies")(copies.copies_section)
 SECTIONS.register("diversity")(diversity.diversity_section)
 SECTIONS.register("fidelity")(fidelity.fidelity_section)
+SECTIONS.register("prompted")(prompted.prompted_section)
 
 
 @SECTIONS.register("samples")

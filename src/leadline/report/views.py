@@ -6,8 +6,9 @@ from typing import Any
 
 from leadline.comparison import Comparison
 from leadline.errors import LeadlineError
+from leadline.frontier import SteerSweep
 from leadline.gate import Verdict
-from leadline.recipe import Recipe, SampleSpec
+from leadline.recipe import Recipe, SampleSpec, SteerSpec
 from leadline.records import AuditResult, Measurement, Table
 from leadline.report.words import listed, plain
 from leadline.runs import Run, RunHeader
@@ -22,7 +23,8 @@ class RunView:
 
     name: its title, unique on the page. label: short, for axes (`4 blocks`). audit_reason, curve_reason,
     recipe_reason: why `audit` or `recipe` is None or `curve` empty. judged_reason: why verdicts or the comparison with
-    an earlier audit, which need not be there, cannot be read.
+    an earlier audit, which need not be there, cannot be read. sweep: the steering sweep that the whole page is about,
+    where it is. drawn: whether it has a place in the drawings of every section; the tables have all runs.
     """
 
     name: str
@@ -38,16 +40,24 @@ class RunView:
     verdicts: tuple[Verdict, ...] = ()
     comparison: Comparison | None = None
     judged_reason: str = ""
+    sweep: SteerSweep | None = None
+    drawn: bool = True
 
     @property
     def depth(self) -> str | None:
-        """The model's place on the depth axis: `2`, `2 (large)`, or None when it is not known."""
-        return None if self.recipe is None else depth_text(self.recipe)
+        """The model's place on the depth axis: `2`, `2 (large)`, or None when it is not known or not of the family."""
+        return None if self.recipe is None or self.recipe.text is not None else depth_text(self.recipe)
 
     @property
     def member(self) -> str:
         """Which control the model is matched by; empty for the papers' own members."""
         return "" if self.recipe is None else " and ".join(self.recipe.model.match)
+
+    @property
+    def steering(self) -> SteerSpec | None:
+        """The bypass that the images were drawn with, None where there was none or it is not known."""
+        drawn = self.sampling
+        return drawn.steer if drawn is not None and drawn.steer.strength else None
 
     @property
     def sampling(self) -> SampleSpec | None:
@@ -99,9 +109,15 @@ def depth_text(recipe: Recipe) -> str:
     return f"{recipe.model.blocks} (large)" if recipe.model.wide else str(recipe.model.blocks)
 
 
-def open_views(runs: Sequence[Run]) -> list[RunView]:
-    """Views of the runs, sorted by depth; those whose depth is not known come last, in the order given."""
+def open_views(runs: Sequence[Run], sweep: SteerSweep | None = None) -> list[RunView]:
+    """Views of the runs, sorted by depth; those whose depth is not known come last, in the order given.
+
+    Of a steering sweep only strength 0 and the chosen setting are drawn in every section: more would hide each other.
+    """
     opened = [_open(run) for run in runs]
+    if sweep is not None:
+        chosen = {setting.folder for setting in (sweep.zero, sweep.chosen) if setting is not None}
+        opened = [replace(view, sweep=sweep, drawn=view.folder in chosen) for view in opened]
     ordered = sorted(opened, key=_by_depth)
     return _named_apart(ordered)
 
@@ -142,12 +158,15 @@ def _open(run: Run) -> RunView:
 
 
 def _label(run: Run, recipe: Recipe | None) -> str:
-    """`4 blocks`, `2 blocks (large)`, `4 blocks, width matched`; without a recipe the title."""
+    """`4 blocks`, `2 blocks (large)`, `4 blocks, width matched`, with the bypass if any; without a recipe the title."""
     if recipe is None:
         return plain(run.title)
+    if recipe.text is not None:
+        return ", ".join(filter(None, (plain(recipe.name), recipe.sample.steer.words)))
     large = " (large)" if recipe.model.wide else ""
     match = f", {' and '.join(recipe.model.match)} matched" if recipe.model.match else ""
-    return f"{recipe.model.blocks} blocks{large}{match}"
+    steer = f", {recipe.sample.steer.words}" if recipe.sample.steer.words else ""
+    return f"{recipe.model.blocks} blocks{large}{match}{steer}"
 
 
 def _by_depth(view: RunView) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from leadline.report.content import Cell
 
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
-SHARES = {"share", "labeler_accuracy", "nearest_copy_rate", "authentic_rate"}
+SHARES = {"share", "labeler_accuracy", "nearest_copy_rate", "authentic_rate", "prompt_agreement"}
 """Names whose value is a part of one whole: written in per cent."""
 POINTS = {"share_difference", "copy_rate_excess"}
 """Names whose value is a difference of two shares: written in percentage points."""

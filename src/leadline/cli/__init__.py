@@ -2,13 +2,16 @@
 
 import errno
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leadline.cli.console import console, finish, spread
+from leadline.cli.steer import EXAMPLE as STEER_EXAMPLE
+from leadline.cli.steer import steer
+from leadline.cli.steer_sweep import EXAMPLE, steer_sweep
 from leadline.options import (
     EXIT_CODES,
     AllowTorchscript,
@@ -39,16 +42,12 @@ from leadline.options import (
 )
 
 if TYPE_CHECKING:
-    from leadline.experiment import Permitted
     from leadline.gate import Condition
-    from leadline.judging import Earlier
-    from leadline.progress import ConsoleProgress
     from leadline.recipe import Recipe
-    from leadline.runs import Run
+    from leadline.stages import Permitted
 
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EEXIST, errno.ENOTDIR}
 """What the system says when a file may not be read or written, which the person can change."""
-GATE_FAILED = 3
 INTERRUPTED = 130
 STOPPED = "\nleadline: stopped; the same command goes on from here\n"
 
@@ -234,6 +233,10 @@ def report(
     finish([run for folder in runs for run in open_runs(folder) or [Run.open(folder)]], out)
 
 
+app.command(epilog=f"{STEER_EXAMPLE}\n\n{EXIT_CODES}")(steer)
+app.command("steer-sweep", epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")(steer_sweep)
+
+
 @presets_app.command("ls")
 def presets_ls() -> None:
     """List the presets."""
@@ -298,52 +301,12 @@ def audit_of_run(
     finish([found], found.report_file, conditions, last)
 
 
-def finish(
-    runs: "Sequence[Run]", page: Path, conditions: "Sequence[Condition]" = (), last: "Earlier | None" = None
-) -> None:
-    """Judge the runs, write the report, print the answer and, last, the page's path; exit with 3 if the gate failed."""
-    import json
-
-    from leadline.report import build
-
-    said: list[str] = []
-    failed: list[str] = []
-    if conditions or last is not None:
-        from leadline.judging import judge
-
-        for run in runs:
-            in_order, not_in_order = judge(run, conditions, last)
-            said += in_order
-            failed += not_in_order
-    build(runs, page)
-    for finding in json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["headlines"]:
-        print(finding["headline"])
-    for text in (*said, page):
-        print(text)
-    for sentence in failed:
-        sys.stderr.write(f"leadline: {sentence}\n")
-    if failed:
-        raise typer.Exit(GATE_FAILED)
-
-
-def console() -> "ConsoleProgress":
-    """Progress on stderr; warnings as one line."""
-    from leadline.progress import ConsoleProgress
-    from leadline.runs import is_main_process
-
-    def show(message: Warning | str, *_: object) -> None:
-        sys.stderr.write(f"leadline: warning: {message}\n")
-
-    warnings.showwarning = show  # type: ignore[assignment]
-    return ConsoleProgress(quiet=not is_main_process())
-
-
 def main(argv: Sequence[str] | None = None, application: Callable[..., object] = app) -> None:
     """Entry point: bad input is printed without a traceback, with exit code 2; Ctrl-C says how to go on."""
     from leadline.errors import LeadlineError
 
     try:
-        application(args=list(argv) if argv is not None else None, standalone_mode=True)
+        application(args=spread(sys.argv[1:] if argv is None else argv), standalone_mode=True)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer turns Ctrl-C into this code, and says nothing
             sys.stderr.write(STOPPED)
