@@ -17,8 +17,9 @@ export PYTHONUNBUFFERED = 1
 demo: .venv/installed
 	$(BIN)/leadline demo
 
+# One process per core, one thread each: threads that share a core wait for each other.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff format --check src tests benchmarks docs
@@ -32,6 +33,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/neighbors.py
 	$(BIN)/python benchmarks/lpips_mean.py
 	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/steering.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

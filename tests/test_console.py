@@ -13,6 +13,8 @@ from leadline.cli.console import spread
         ("RUN --strength 0 .5 --seed 7 8", "RUN --strength 0 --strength .5 --seed 7 8"),
         ("--strength -1 nan", "--strength -1 --strength nan"),
         ("--strength", "--strength"),
+        ("--strength=0 .5 1", "--strength=0 --strength .5 --strength 1"),
+        ("--strength=0 RUN .5 --seed=7 8", "--strength=0 RUN .5 --seed=7 8"),
         ("--strength .5 RUN 1", "--strength .5 RUN 1"),
         ("--steps 5 6", "--steps 5 6"),
     ],

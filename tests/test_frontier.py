@@ -97,6 +97,21 @@ def test_the_choice_takes_the_space_that_was_named_and_no_class() -> None:
     assert found.value == 1.0
 
 
+def test_all_settings_are_read_in_the_space_in_which_most_have_a_value() -> None:
+    """Although the second one's number in another space is smaller than all of them."""
+
+    def values(first: float | None, second: float | None) -> list[Measurement]:
+        return [measured("kernel_distance", v, space=s) for v, s in ((first, LABELER), (second, "SqueezeNet features"))]
+
+    settings = [setting(0, values(3.0, 30.0)), setting(0.5, values(None, 0.1)), setting(1, values(2.0, 20.0))]
+    first = choose(settings, choice_of("kernel_distance"))
+    assert (first.space, first.index, first.reason) == ("SqueezeNet features", 1, "")
+    named = choose(settings, choice_of("kernel_distance,labeler"))
+    assert (named.space, named.index) == (LABELER, 2)
+    assert named.reason == "without a value, and left out: bypass 0.5 (constant, blend)"
+    assert choose(settings, choice_of("kernel_distance,squeezenet")).space == "SqueezeNet features"
+
+
 def test_what_has_no_value_anywhere_cannot_be_chosen_by() -> None:
     settings = [setting(0, [measured("recall", None)]), setting(1)]
     assert choose(settings, choice_of("recall")).reason == "recall has no value: too few images"
@@ -143,6 +158,10 @@ def test_alone_a_test_is_marked_by_its_own_p() -> None:
                                                     ("kernel_distance", -0.1, True)])  # fmt: skip
 def test_better_is_larger_or_smaller_by_the_measure(of: str, value: float, is_so: bool) -> None:
     assert is_better(difference(of, value)) is is_so
+
+
+def test_with_a_doubtful_sign_nothing_is_better_or_worse() -> None:
+    assert is_better(difference("frechet_distance", -0.1, plain=0.2, doubt="it depends on the correction")) is None
 
 
 def test_settings_are_grouped_by_schedule_and_mode_and_ordered_by_strength() -> None:

@@ -81,7 +81,7 @@ def test_the_grid_holds_the_first_seeds_images(done: Path) -> None:
 
 def test_page_and_json_say_how_far_apart_the_prompts_are(done: Path) -> None:
     content = json.loads((done / "report.json").read_text())
-    whole = [m for m in content["measurements"] if m["params"].get("pair", "all pairs") == "all pairs"]
+    whole = [m for m in content["measurements"] if "first" not in m["params"]]
     found = {(m["name"], m["params"]["setting"]): m for m in whole}
     by_seed = []
     pictures = images_of(done)
@@ -91,7 +91,9 @@ def test_page_and_json_say_how_far_apart_the_prompts_are(done: Path) -> None:
     assert found["prompt_distance", "strength 1"]["value"] == pytest.approx(np.mean(by_seed))
     assert found["prompt_distance", "strength 1"]["n"] == 2
     assert ("prompt_distance_change", "FreeU") in found
-    assert content["settings"]["FreeU"].startswith("b1 1.5, b2 1.6, s1 0.9, s2 0.2 (none are published")
+    assert content["settings"]["FreeU"].startswith(
+        "b1 1.5, b2 1.6, s1 0.9, s2 0.2 (none are published for this U-Net; FreeU's"
+    )
     page = (done / "report.html").read_text()
     for words in ("a woman", "strength 0.5", "FreeU", "nearly the same picture", "raw pixels"):
         assert words in page
@@ -126,6 +128,7 @@ def test_what_is_there_is_not_drawn_again(pipeline: Path, tmp_path: Path, monkey
 def test_other_settings_need_another_folder(done: Path, pipeline: Path) -> None:
     for options, name in (
         (("--sampler", "euler"), "sampler"),
+        (("--size", "24"), "size"),
         (("--mode", "attenuate", "--guidance", "3"), "guidance, steer"),
     ):
         code, said = steer(pipeline, done, *options)
@@ -139,10 +142,12 @@ def test_a_schedule_multiplies_the_strength(pipeline: Path, tmp_path: Path) -> N
     assert code == 0
     content = json.loads((out / "report.json").read_text())
     (table,) = content["tables"]
-    assert table["columns"][2:] == ["strength 0.5"]
+    assert table["columns"][2:] == ["factor 0.5"]
     assert [row[2] for row in table["rows"]] == [0.25 if row[1] <= 2 else 0 for row in table["rows"]]
     assert {row[2] for row in table["rows"]} == {0, 0.25}
-    assert "Strength of the bypass" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "Strength of the bypass" in page
+    assert "nearly the same picture" not in page
 
 
 def test_a_prompt_that_is_too_long_is_said(pipeline: Path, tmp_path: Path) -> None:
@@ -187,6 +192,8 @@ def test_a_damaged_image_is_named(done: Path, pipeline: Path, tmp_path: Path) ->
         (("--mode", "belnd"), "SteerSpec.mode"),
         (("--init-image", "nowhere.png"), "nowhere.png cannot be read as an image"),
         (("--init-strength", "0.5"), "--init-image and --init-strength belong together"),
+        (("--steps", "1001"), "DDIMScheduler takes no 1001 steps (--steps)"),
+        (("--schedule", "window(sigma_max=100, sigma_min=50)"), "has strength 0 at all 2 noise levels"),
         (("--size", "17"), "--size 17: this pipeline draws multiples of 2 px"),
         (("--encoder", "lpips"), "unknown encoder 'lpips'"),
     ],

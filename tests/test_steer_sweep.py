@@ -13,7 +13,7 @@ from selenium import webdriver
 from leadline import stages, steer_sweep
 from leadline.cli import main
 from leadline.errors import LeadlineError
-from leadline.experiment import run
+from leadline.experiment import audit_run, run
 from leadline.frontier import Choice, Setting
 from leadline.presets import preset
 from leadline.recipe import Recipe, SteerSpec, with_overrides
@@ -23,6 +23,7 @@ from leadline.steer_sweep import Swept, members
 
 TINY = ["train.steps=4", "train.batch_size=4", "sample.num_images=24", "sample.steps=3", "sample.batch_size=24",
         "audit.labeler_epochs=1", "audit.num_panels=2", "audit.ks=1,2"]  # fmt: skip
+PROMPTED = ["audit.metrics=prompted"]
 WINDOW = "window(sigma_max=200, sigma_min=0.5)"
 
 
@@ -133,8 +134,7 @@ def test_holm_goes_over_the_settings_of_each_measurement(swept: Swept) -> None:
 
 
 def test_the_choice_is_confirmed_on_fresh_images_by_one_test(swept: Swept) -> None:
-    confirmation = swept.sweep.confirmation
-    assert confirmation is not None
+    (confirmation,) = swept.sweep.confirmations
     chosen = swept.sweep.chosen
     assert chosen is not None
     assert confirmation.seed == 1
@@ -155,11 +155,97 @@ def test_the_same_command_again_does_nothing(
     monkeypatch.setattr(steer_sweep, "choose", second)
     again = sweep(base.folder, progress=lambda stage, *_: said.append(stage))
     assert counted == {"draw": 0, "measure": 0, "paired_audit": 0}
-    assert again.sweep == swept.sweep.model_copy(update={"confirmation": None})
+    assert again.sweep == swept.sweep == open_sweep(swept.folder)
     assert "setting 1 of 3 (strength 0): complete already" in said
     confirmed = sweep(base.folder, confirm_seed=1)
-    assert counted == {"draw": 0, "measure": 0, "paired_audit": 1}
-    assert confirmed.sweep == swept.sweep == open_sweep(swept.folder)
+    assert counted == {"draw": 0, "measure": 0, "paired_audit": 0}
+    assert confirmed.sweep == swept.sweep
+
+
+def test_confirmations_on_other_seeds_and_of_other_settings_are_kept(
+    swept: Swept, base: Run, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steer_sweep, "choose", second)
+    try:
+        again = sweep(base.folder, confirm_seed=2).sweep
+        assert counted["paired_audit"] == 1
+        assert [each.of for each in again.confirmations] == [(1, again.settings[1].steer), (2, again.settings[1].steer)]
+        assert again.confirmed == again.confirmations
+        assert again.confirmations[0] == swept.sweep.confirmations[0]
+        monkeypatch.setattr(steer_sweep, "choose", lambda _, wanted: wanted.model_copy(update={"index": 2}))
+        other = sweep(base.folder).sweep
+        assert other.confirmations == again.confirmations
+        assert other.confirmed == ()
+    finally:
+        save_sweep(swept.folder, swept.sweep)
+
+
+def test_what_was_chosen_and_confirmed_outlives_an_interruption(
+    swept: Swept, base: Run, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests are those of an older version: all are made anew, and the second one is interrupted."""
+    testing = steer_sweep.paired_audit
+
+    def stopped(*args: Any, **options: Any) -> Any:
+        if counted["paired_audit"] == 1:
+            raise KeyboardInterrupt
+        return testing(*args, **options)
+
+    monkeypatch.setattr(steer_sweep, "VERSION", -1)
+    monkeypatch.setattr(steer_sweep, "paired_audit", stopped)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweep(base.folder)
+        left = open_sweep(swept.folder)
+        assert left is not None
+        assert (left.choice, left.confirmations) == (swept.sweep.choice, swept.sweep.confirmations)
+        assert [setting.folder for setting in left.settings] == [setting.folder for setting in swept.sweep.settings]
+        assert [bool(setting.tests) for setting in left.settings] == [False, True, False]
+    finally:
+        save_sweep(swept.folder, swept.sweep)
+
+
+def test_tests_of_the_same_images_are_taken_from_another_sweep(
+    swept: Swept, base: Run, counted: dict[str, int]
+) -> None:
+    one = steer_sweep.steer_sweep(base.folder, [0.5])
+    assert one.folder != swept.folder
+    assert counted == {"draw": 0, "measure": 0, "paired_audit": 0}
+    ours, theirs = one.sweep.others[0].tests, swept.sweep.others[0].tests
+    assert [t.difference for t in ours] == [t.difference for t in theirs]
+    assert [t.p_holm for t in ours] == [t.p for t in ours]
+
+
+def test_with_another_audit_the_run_stays_as_it_is_and_its_images_are_linked(
+    swept: Swept, base: Run, counted: dict[str, int]
+) -> None:
+    """The run itself, and the setting that another sweep has audited."""
+    kept = {file: file.read_bytes() for run_ in swept.runs[:2] for file in run_.folder.rglob("*") if file.is_file()}
+    found = sweep(base.folder, overrides=["audit.metrics=bias,fidelity", "audit.level=0.9"])
+    assert counted == {"draw": 0, "measure": 3, "paired_audit": 2}
+    assert {file: file.read_bytes() for file in kept} == kept
+    for before, now in zip(swept.runs, found.runs, strict=True):
+        assert now.folder.name.startswith(f"{before.folder.name}-")
+        assert now.header.model["drawn_in"] == before.folder.name
+        files = [sorted(run_.samples_folder.glob("*.parquet"))[0] for run_ in (before, now)]
+        assert files[0].stat().st_ino == files[1].stat().st_ino
+    again = sweep(base.folder, overrides=["audit.metrics=bias,fidelity", "audit.level=0.9"])
+    assert counted == {"draw": 0, "measure": 3, "paired_audit": 2}
+    assert again.sweep == found.sweep
+    assert found.sweep.zero.folder == found.runs[0].folder.name
+    # Audited anew, such a folder is meant, and not the one that its recipe's name says.
+    audited = audit_run(found.runs[0].folder, ["audit.metrics=bias"])
+    assert audited.folder == found.runs[0].folder
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_too_few_images_for_a_jackknife_over_blocks_say_so(base: Run, tmp_path: Path) -> None:
+    found = steer_sweep.steer_sweep(
+        base.folder, [1.0], root=tmp_path, num_images=3, overrides=["audit.metrics=bias,fidelity"]
+    )
+    reasons = {t.difference.params["of"]: t.difference.reason for t in found.sweep.others[0].tests}
+    assert "needs 20 images or more in each set, 3 given" in str(reasons["frechet_distance"])
+    assert reasons["share"] is None
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(
@@ -220,14 +306,22 @@ def test_elsewhere_the_model_is_taken_along_and_nothing_is_trained(
         ((0.0,), {}, "give a strength above 0"),
         ((0.5,), {"schedules": ["windw(1)"]}, "unknown 'windw'"),
         ((1.0,), {"schedules": ["window(sigma_max=5) + window(sigma_min=1)"]}, "has strength 2 at noise level"),
-        ((0.5,), {"schedules": ["window(sigma_max=500, sigma_min=400)"]}, "is 0 at all 3 noise levels of the sampler"),
+        (
+            (0.5,),
+            {"schedules": ["window(sigma_max=500, sigma_min=400)"]},
+            "--schedule .window.*has strength 0 at all 3 noise levels",
+        ),
         ((0.5,), {"modes": ["blnd"]}, "mode: Input should be 'blend'"),
         ((0.5,), {"choose_by": "share"}, "cannot be chosen by 'share'"),
         ((0.5,), {"choose_by": "recall,dinov2"}, "compares in the features of labeler: name one of these, or add"),
         ((0.5,), {"overrides": ["audit.metrics=bias"]}, "of the metric fidelity.*audit.metrics=bias,fidelity"),
         ((0.5,), {"overrides": ["train.steps=5"]}, "only its audit"),
         ((0.5,), {"confirm_seed": 0}, "--confirm-seed 0 is the seed that the settings are compared on"),
-        ((0.5,), {"num_images": 1}, "--num-images 1: a paired test needs 2"),
+        ((0.5,), {"confirm_seed": -1}, "--confirm-seed -1: a seed is 0 or more"),
+        ((0.5,), {"num_images": 2}, "--num-images 2: a paired test needs 3"),
+        ((0.5,), {"choose_by": "recall,dino"}, "add --encoder dino"),
+        ((0.5,), {"choose_by": "prompt_agreement,labeler", "overrides": PROMPTED}, "not measured in feature spaces"),
+        ((0.5,), {"choose_by": "init_distance", "overrides": PROMPTED}, "only text-to-image models have it"),
         ((0.5,), {"seed": -1}, "SampleSpec.seed"),
         ((0.5,), {"overrides": ["audit.encoders=dinov3"]}, "dinov3"),
     ],

@@ -1,15 +1,18 @@
 """A text-to-image recipe on the road of every run: trained, drawn by its data's captions, audited, taken up again."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from leadline import stages
+from leadline.data import load
 from leadline.data.shards import read_shards
-from leadline.experiment import audit_images, audit_run, model_title, run, sample_model
+from leadline.experiment import audit_images, audit_run, check_same_data, model_title, run, sample_model
 from leadline.models.pretrained import load_pipeline
 from leadline.presets import preset
 from leadline.recipe import AuditSpec, Recipe, SampleSpec, with_overrides
@@ -94,14 +97,48 @@ def test_a_given_pipeline_draws_what_the_trained_one_does(recipe: Recipe, finish
 
 
 def test_sample_draws_from_the_run_with_its_prompts(finished: Run, tmp_path: Path) -> None:
-    spec = finished.recipe.sample
-    sample_model(finished.folder, tmp_path / "same", spec)
+    sample_model(finished.folder, tmp_path / "same")
     for shard in ("shard-00000.parquet", "shard-00001.parquet"):
         assert (tmp_path / "same" / shard).read_bytes() == (finished.samples_folder / shard).read_bytes()
     with pytest.raises(ValueError, match="is a text-to-image pipeline, which draws by prompts: `leadline steer`"):
-        sample_model(finished.model_folder, tmp_path / "alone", spec)
+        sample_model(finished.model_folder, tmp_path / "alone")
     with pytest.raises(ValueError, match="is a text-to-image pipeline"):
         load_pipeline(finished.model_folder)
+
+
+def test_a_given_pipeline_may_not_change_between_two_shards(recipe: Recipe, finished: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.model_folder, tmp_path / "pipeline")
+    given = with_overrides(recipe, [f"text.pipeline={folder}"])
+    drawn = run(given, tmp_path, until="sample")
+    (drawn.samples_folder / "shard-00001.parquet").unlink()
+    drawn.update(status="trained")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: 0 * value for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(ValueError, match=r"was begun with another content of .*pipeline .*restore it"):
+        run(given, tmp_path)
+    drawn.update(model={})
+    with pytest.raises(ValueError, match=r"holds images drawn with other settings \(pipeline\)"):
+        run(given, tmp_path)
+
+
+def test_a_given_pipeline_is_not_needed_once_the_images_are_there(
+    recipe: Recipe, finished: Run, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(finished.model_folder, tmp_path / "pipeline")
+    given = with_overrides(recipe, [f"text.pipeline={folder}"])
+    run(given, tmp_path, until="sample")
+    shutil.rmtree(folder)
+    assert run(given, tmp_path).header.status == "complete"
+
+
+def test_other_held_out_images_are_refused_where_samples_started_from_them(recipe: Recipe, finished: Run) -> None:
+    begun = run(with_overrides(recipe, [BEGUN]), finished.folder.parent)
+    splits = load(recipe.data)
+    check_same_data(begun, splits)
+    other = replace(splits, held_out=splits.held_out.take(list(range(19))))
+    check_same_data(finished, other)
+    with pytest.raises(ValueError, match="was made from other held-out images"):
+        check_same_data(begun, other)
 
 
 def test_an_audit_against_other_data_keeps_the_prompts_and_not_the_starts(
@@ -126,7 +163,9 @@ def test_an_audit_against_other_data_keeps_the_prompts_and_not_the_starts(
         (["model.blocks=3"], "model.… is of the unconditional depth family"),
         ([BEGUN, "data.held_out=0"], "starts from held-out images, and there are none"),
         ([BEGUN, "sample.num_images=30"], "each of 30 images .* there are 20"),
-        (["sample.guidance=0.5", "sample.steer.branch=conditional"], "at sample.guidance=0.5 there is none"),
+        (["sample.guidance=0.5", "sample.steer.branch=conditional"], "at --set sample.guidance=0.5 there is none"),
+        (["sample.steps=1001"], "DDIMScheduler takes no 1001 steps .--set sample.steps="),
+        (["sample.steer.strength=1", "sample.steer.schedule=window(sigma_max=0.001)"], "strength 0 at all 2 noise"),
         (["text.pipeline=nowhere"], "nowhere is not there: expected a folder with model_index.json"),
         (["data.image_size=14"], "images of 14×14 px cannot be halved"),
     ],

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from leadline.schedules import window as window
     from leadline.steering import bypass as bypass
     from leadline.steering import bypass_guidance as bypass_guidance
+    from leadline.steering import disable_bypass as disable_bypass
     from leadline.steering import enable_bypass as enable_bypass
     from leadline.steering import enable_bypass_guidance as enable_bypass_guidance
     from leadline.steering.plotting import plot_schedule as plot_schedule
@@ -25,6 +26,7 @@ _HOMES = {
     "window": "leadline.schedules",
     "bypass": "leadline.steering",
     "bypass_guidance": "leadline.steering",
+    "disable_bypass": "leadline.steering",
     "enable_bypass": "leadline.steering",
     "enable_bypass_guidance": "leadline.steering",
     "plot_schedule": "leadline.steering.plotting",
@@ -35,6 +37,7 @@ __all__ = [
     "bypass_guidance",
     "constant",
     "depth_unet",
+    "disable_bypass",
     "enable_bypass",
     "enable_bypass_guidance",
     "measure",

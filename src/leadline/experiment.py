@@ -19,7 +19,7 @@ from leadline.progress import ProgressCallback, silent
 from leadline.recipe import AuditSpec, DataSpec, ModelSpec, Recipe, SampleSpec, TextSpec, with_overrides
 from leadline.records import ImageSet, Splits
 from leadline.runs import Run, is_main_process, num_processes
-from leadline.sampling import check, draw, drawn_as
+from leadline.sampling import SAMPLERS, check, draw, drawn_as
 from leadline.stages import (
     Permitted,
     audit_stage,
@@ -32,9 +32,10 @@ from leadline.stages import (
     save_measured,
     train_stage,
 )
-from leadline.text.building import check_text
+from leadline.text.building import check_text, noise_schedule
 from leadline.text.drawing import requests_for
-from leadline.text.generating import check_sampling
+from leadline.text.generating import bypass_strengths, check_sampling
+from leadline.text.loading import load_scheduler
 
 
 def run(
@@ -42,26 +43,30 @@ def run(
     root: Path,
     *,
     until: str = "audit",
+    name: str | None = None,
     overrides: Sequence[str] = (),
     progress: ProgressCallback = silent,
     **permitted: Unpack[Permitted],
 ) -> Run:
     """One experiment, in `root / recipe.folder_name()`, up to and with stage `until` (train, sample, audit).
 
-    What is complete is skipped, what was started is resumed, a model of the same training elsewhere under `root` is
-    taken over. Raises LeadlineError, before anything expensive, when a part of the recipe cannot work.
+    name: of another folder in `root` than that. What is complete is skipped, what was started is resumed, a model of
+    the same training elsewhere under `root` is taken over. Raises LeadlineError, before anything expensive, when a part
+    of the recipe cannot work.
     """
     if num_processes() > 1 and until != "train":
         raise LeadlineError(
             "several processes share the training only: `accelerate launch -m leadline train RECIPE`, then "
             "`leadline run RECIPE` goes on from the finished model"
         )
-    folder = root / recipe.folder_name()
+    folder = root / (name or recipe.folder_name())
     finished = finished_audit(folder)
     if until == "audit" and not (finished and same_audit(finished, recipe.audit)):
         require_networks(recipe.audit, **permitted)
     splits = load(recipe.data, progress)
-    check_recipe(recipe, splits)
+    download = permitted.get("download", False)
+    drawn = (folder / "run.json").exists() and Run.open(folder).header.status in ("sampled", "complete")
+    check_recipe(recipe, splits, drawn=drawn, download=download)
     main = is_main_process()
     title = f"{recipe.name}, {model_title(recipe)}"
     result = Run.create(folder, title=title, recipe=recipe.model_dump(mode="json"), overrides=tuple(overrides))
@@ -72,7 +77,6 @@ def run(
             return result
         if main:
             result.update(data=describe_splits(splits), recipe=recipe.model_dump(mode="json"))
-        download = permitted.get("download", False)
         train_stage(result, recipe, splits.train, progress, download=download)
         if until == "train":
             return result
@@ -107,7 +111,7 @@ def sweep(
 ) -> list[Run]:
     """Several experiments one after the other, all checked before the first is started. Arguments as of `run`."""
     for recipe in recipes:
-        check_recipe(recipe, load(recipe.data))
+        check_recipe(recipe, load(recipe.data), download=permitted.get("download", False))
     results = []
     for number, recipe in enumerate(recipes, 1):
 
@@ -119,17 +123,26 @@ def sweep(
     return results
 
 
-def check_recipe(recipe: Recipe, splits: Splits) -> None:
-    """Raise LeadlineError when model, images, sampler or metrics do not fit together."""
+def check_recipe(recipe: Recipe, splits: Splits, *, drawn: bool = False, download: bool = False) -> None:
+    """Raise LeadlineError when model, images, sampler or metrics do not fit together.
+
+    drawn: the images are there, so that a pipeline that was given may be gone. download: as of `train_stage`.
+    """
     channels, height, width = splits.train.shape
     if height != width:
         raise LeadlineError(f"square images are expected, {height}×{width} px were given: --set data.fit=pad or crop")
     if recipe.text is None:
         with torch.device("meta"):
             build_unet(recipe.model, channels, height)
-        check(recipe.sample, ddpm_sigmas())
+        ladder = ddpm_sigmas()
+        check(recipe.sample, ladder)
+        taken = SAMPLERS[recipe.sample.sampler].grid(ladder, recipe.sample.steps)[:-1]
+        bypass_strengths(recipe.sample.steer, taken.double().numpy())
     else:
         check_text_recipe(recipe, recipe.text, splits)
+        if not drawn:
+            given = given_pipeline(recipe)
+            check_sampling(recipe.sample, load_scheduler(given, download=download) if given else noise_schedule())
     for name in recipe.audit.metrics:
         METRICS[name]
 
@@ -140,37 +153,50 @@ def check_text_recipe(recipe: Recipe, text: TextSpec, splits: Splits) -> None:
         raise LeadlineError("model.… is of the unconditional depth family, and this is a text-to-image model: text.…")
     if not text.pipeline:
         check_text(text, splits.train.shape)
-    check_sampling(recipe.sample)
     requests_for(recipe.sample, splits.train, splits.held_out)
 
 
 def check_same_data(result: Run, splits: Splits) -> None:
-    """Raise LeadlineError when the run was made from other images: a path may have changed what it holds."""
-    known = result.header.data.get("train", {}).get("fingerprint")
-    given = splits.train.fingerprint()
-    if known is not None and known != given:
-        raise LeadlineError(
-            f"{result.folder} was made from other training images (content {known}, now {given}): the data set has "
-            "changed since; restore it, or start in another folder (--out)"
-        )
+    """Raise LeadlineError when the run was made from other images: a path may have changed what it holds.
+
+    Held-out images count too where the samples started from them.
+    """
+    recipe = result.recipe
+    parts = {"train": ("training", splits.train)}
+    if recipe is not None and recipe.sample.init_strength is not None and splits.held_out is not None:
+        parts["held_out"] = ("held-out", splits.held_out)
+    for name, (words, images) in parts.items():
+        known = result.header.data.get(name, {}).get("fingerprint")
+        given = images.fingerprint()
+        if known is not None and known != given:
+            raise LeadlineError(
+                f"{result.folder} was made from other {words} images (content {known}, now {given}): the data set has "
+                "changed since; restore it, or start in another folder (--out)"
+            )
 
 
-def sample_model(source: Path, out: Path, spec: SampleSpec, progress: ProgressCallback = silent) -> None:
-    """Draw images from a run's model or a diffusers pipeline folder into `out`."""
+def sample_model(source: Path, out: Path, overrides: Sequence[str] = (), progress: ProgressCallback = silent) -> None:
+    """Draw images from a run's model or a diffusers pipeline folder into `out`.
+
+    overrides: of sample.…; all else is as the run draws, and of a pipeline the defaults.
+    """
     result = Run.open(source) if (source / "run.json").exists() else None
-    recipe = None if result is None else result.recipe
-    if result is not None and recipe is not None and recipe.text is not None:
-        draw_prompted(result, recipe, spec, load(recipe.data, progress), out, progress)
-        return
-    folder = source if result is None else result.model_folder
-    draw(load_pipeline(folder, default_device()), spec, out, progress=progress)
+    recipe = with_overrides((None if result is None else result.recipe) or Recipe(), list(overrides))
+    if result is not None and recipe.text is not None:
+        splits = load(recipe.data, progress)
+        check_same_data(result, splits)
+        draw_prompted(result, recipe, recipe.sample, splits, out, progress)
+    else:
+        folder = source if result is None else result.model_folder
+        draw(load_pipeline(folder, default_device()), recipe.sample, out, progress=progress)
 
 
 def audit_run(
     folder: Path, overrides: Sequence[str], progress: ProgressCallback = silent, **permitted: Unpack[Permitted]
 ) -> Run:
     """Audit a run's samples against its own data, with the run's own audit spec but for `overrides`."""
-    return run(recipe_of(folder, overrides), folder.resolve().parent, progress=progress, **permitted)
+    whole = folder.resolve()
+    return run(recipe_of(folder, overrides), whole.parent, name=whole.name, progress=progress, **permitted)
 
 
 def recipe_of(folder: Path, overrides: Sequence[str]) -> Recipe:

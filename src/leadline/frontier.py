@@ -91,7 +91,10 @@ class Setting(Kept):
 
 
 class Choice(Kept):
-    """The setting with the best value of one measure. index: its place, 0 for strength 0; None: see `reason`."""
+    """The setting with the best value of one measure, in one feature space where it has those.
+
+    index: its place, 0 for strength 0; None: none has a value. reason: why, or which settings have none.
+    """
 
     name: str
     space: str | None = None
@@ -123,15 +126,23 @@ class Choice(Kept):
 
 
 class Confirmation(Kept):
-    """Strength 0 and the chosen setting, drawn afresh from another seed, and one test between them."""
+    """Strength 0 and a chosen setting, drawn afresh from another seed, and one test between them."""
 
     seed: int
     zero: Setting
     chosen: Setting
 
+    @property
+    def of(self) -> tuple[int, SteerSpec]:
+        """What was confirmed: there is one of each seed and setting."""
+        return self.seed, self.chosen.steer
+
 
 class SteerSweep(Kept):
-    """A sweep over settings of the bypass, whole. settings: strength 0 first."""
+    """A sweep over settings of the bypass, whole.
+
+    settings: strength 0 first. confirmations: all that were ever made, in their order, of whatever was chosen then.
+    """
 
     schema_version: int = SCHEMA_VERSION
     title: str
@@ -140,7 +151,7 @@ class SteerSweep(Kept):
     level: float
     settings: tuple[Setting, ...]
     choice: Choice | None = None
-    confirmation: Confirmation | None = None
+    confirmations: tuple[Confirmation, ...] = ()
 
     @model_validator(mode="after")
     def _whole(self) -> "SteerSweep":
@@ -167,6 +178,12 @@ class SteerSweep(Kept):
         """The chosen setting, strength 0 included; None where nothing could be chosen."""
         index = None if self.choice is None else self.choice.index
         return None if index is None else self.settings[index]
+
+    @property
+    def confirmed(self) -> tuple[Confirmation, ...]:
+        """The confirmations of the chosen setting."""
+        chosen = self.chosen
+        return () if chosen is None else tuple(c for c in self.confirmations if c.chosen.steer == chosen.steer)
 
     @property
     def kinds(self) -> dict[str, list[Setting]]:
@@ -207,7 +224,7 @@ def family(difference: Measurement) -> str:
 
 
 def choice_of(text: str) -> Choice:
-    """`frechet_distance` or `frechet_distance,inception`. Raises LeadlineError on a measure without a better side."""
+    """`kernel_distance` or `kernel_distance,inception`. Raises LeadlineError on a measure without a better side."""
     name, comma, space = (part.strip() for part in text.partition(","))
     if name not in BETTER:
         raise LeadlineError(f"--choose {text!r}: a setting cannot be chosen by {name!r}: {did_you_mean(name, BETTER)}")
@@ -217,29 +234,39 @@ def choice_of(text: str) -> Choice:
 
 
 def choose(settings: Sequence[Setting], wanted: Choice) -> Choice:
-    """The setting with the best value, the first of equals, in the first space that begins as the wanted one does."""
-    values = [_value(setting, wanted) for setting in settings]
-    known = [(m.value, index, m) for index, m in enumerate(values) if m is not None and m.value is not None]
-    if not known:
-        told = next((m.reason for m in values if m is not None), None) or "no setting's audit has it"
+    """The setting with the best value, the first of equals; all of them read in one space.
+
+    That is the one, of those that fit the wanted one, in which the most settings have a value, the first of equals.
+    """
+    found = [m for s in settings for m in s.values if m.name == wanted.name and m.group is None]
+    spaces = dict.fromkeys(m.params.get("space") for m in found if in_space(m.params.get("space"), wanted.space))
+    read = {space: _values(settings, wanted.model_copy(update={"space": space})) for space in spaces}
+    if not any(read.values()):
+        told = next((m.reason for m in found if m.params.get("space") in spaces), None) or "no setting's audit has it"
         return wanted.model_copy(update={"reason": f"{wanted.words} has no value: {told}"})
+    space, values = max(read.items(), key=lambda item: len(item[1]))
     sign = 1 if wanted.better == SMALLER else -1
-    _, index, best = min(known, key=lambda found: (sign * found[0], found[1]))
-    return wanted.model_copy(update={"space": best.params.get("space"), "index": index})
+    index = min(values, key=lambda place: (sign * values[place], place))
+    without = [setting.words for place, setting in enumerate(settings) if place not in values]
+    reason = f"without a value, and left out: {', '.join(without)}" if without else ""
+    return wanted.model_copy(update={"space": space, "index": index, "reason": reason})
 
 
-def _value(setting: Setting, wanted: Choice) -> Measurement | None:
-    """The measure over all images in the first space that fits; those with a value first."""
-    found = [
-        m
-        for m in setting.values
-        if m.name == wanted.name and m.group is None and str(m.params.get("space", "")).startswith(wanted.space or "")
-    ]
-    return next(iter(sorted(found, key=lambda m: m.value is None)), None)
+def in_space(space: str | None, wanted: str | None) -> bool:
+    """Whether a feature space (inception-v3-compat features) is the one that was named (inception); None: any is."""
+    return wanted is None or (space is not None and space.lower().startswith(wanted.lower()))
 
 
-def is_better(difference: Measurement) -> bool:
-    """Whether a paired difference of a measure of quality goes the better way."""
+def _values(settings: Sequence[Setting], choice: Choice) -> dict[int, float]:
+    """Place of each setting that has a value of the measure in the choice's own space -> the value."""
+    found = {place: choice.value(setting) for place, setting in enumerate(settings)}
+    return {place: m.value for place, m in found.items() if m is not None and m.value is not None}
+
+
+def is_better(difference: Measurement) -> bool | None:
+    """Whether a paired difference of a measure of quality goes the better way; None where its sign is in doubt."""
+    if difference.params.get("doubt"):
+        return None
     goes_up = (difference.value or 0.0) > 0
     return goes_up == (BETTER[str(difference.params["of"])] != SMALLER)
 

@@ -89,7 +89,7 @@ def mnist_text() -> Recipe:
         ),
         text=TextSpec(autoencoder_steps=500),
         train=TrainSpec(steps=3000, batch_size=64, learning_rate=1e-3, warmup_steps=100, checkpoint_every=200),
-        sample=SampleSpec(num_images=1000, sampler="ddim", steps=25, guidance=3.0),
+        sample=SampleSpec(num_images=1000, sampler="ddim", steps=25, guidance=2.0),
         audit=AuditSpec(metrics=TEXT_METRICS, labeler_epochs=10),
     )
 

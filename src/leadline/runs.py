@@ -331,6 +331,14 @@ def adopt_model(run: Run, trained: Run, *, linked: bool = False) -> None:
     run.update(model={**trained.header.model, "trained_in": trained.folder.name}, status="trained")
 
 
+def adopt_samples(run: Run, drawn: Run) -> None:
+    """Take over the samples of another run of the same recipe, as hard links where the file system has them."""
+    with atomic_folder(run.samples_folder) as folder:
+        shutil.copytree(drawn.samples_folder, folder, dirs_exist_ok=True, copy_function=link_or_copy)
+    model = {**drawn.header.model, **run.header.model, "drawn_in": drawn.folder.name}
+    run.update(model=model, device=drawn.header.device, status="sampled")
+
+
 def num_processes() -> int:
     """Processes of this training: more than one under `accelerate launch`."""
     return int(os.environ.get("WORLD_SIZE", "1"))

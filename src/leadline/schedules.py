@@ -48,6 +48,11 @@ class Schedule(ABC):
             return float(self._at(np, np.float64(sigma)))
         return self._at(np, np.asarray(sigma, dtype=np.float64))
 
+    @property
+    def bound(self) -> float:
+        """What no strength of the schedule passes; 0 only where it is 0 at every noise level by its own numbers."""
+        return 1.0
+
     @abstractmethod
     def _at(self, space: Any, sigma: Any) -> Any:
         """Strength at an array of noise levels; `space` is the array's library, numpy or torch."""
@@ -77,6 +82,10 @@ class Constant(Schedule):
     def __post_init__(self) -> None:
         _keep(self, strength=_strength(self.strength))
 
+    @property
+    def bound(self) -> float:
+        return self.strength
+
     def _at(self, space: Any, sigma: Any) -> Any:
         return space.full_like(sigma, self.strength)
 
@@ -95,6 +104,10 @@ class Ramp(Schedule):
 
     def __post_init__(self) -> None:
         _keep(self, start=_strength(self.start), end=_strength(self.end), **_span(self, inner=True))
+
+    @property
+    def bound(self) -> float:
+        return max(self.start, self.end)
 
     def _at(self, space: Any, sigma: Any) -> Any:
         share = _progress(space, sigma, self.sigma_max, self.sigma_min)
@@ -116,6 +129,10 @@ class Window(Schedule):
     def __post_init__(self) -> None:
         _keep(self, strength=_strength(self.strength), **_span(self, inner=False))
 
+    @property
+    def bound(self) -> float:
+        return self.strength
+
     def _at(self, space: Any, sigma: Any) -> Any:
         inside = (sigma >= self.sigma_min) & (sigma <= self.sigma_max)
         return space.where(inside, space.full_like(sigma, self.strength), space.zeros_like(sigma))
@@ -135,6 +152,10 @@ class Bump(Schedule):
     def __post_init__(self) -> None:
         _keep(self, strength=_strength(self.strength), **_span(self, inner=True))
 
+    @property
+    def bound(self) -> float:
+        return self.strength
+
     def _at(self, space: Any, sigma: Any) -> Any:
         share = _progress(space, sigma, self.sigma_max, self.sigma_min)
         return self.strength * (1 - space.cos(2 * math.pi * share)) / 2
@@ -150,6 +171,10 @@ class Product(Schedule):
     first: Schedule
     second: Schedule
 
+    @property
+    def bound(self) -> float:
+        return self.first.bound * self.second.bound
+
     def _at(self, space: Any, sigma: Any) -> Any:
         return self.first._at(space, sigma) * self.second._at(space, sigma)
 
@@ -163,6 +188,10 @@ class Sum(Schedule):
 
     first: Schedule
     second: Schedule
+
+    @property
+    def bound(self) -> float:
+        return self.first.bound + self.second.bound
 
     def _at(self, space: Any, sigma: Any) -> Any:
         total = self.first._at(space, sigma) + self.second._at(space, sigma)
@@ -249,6 +278,18 @@ def strengths(schedule: Schedule, sigmas: Any) -> np.ndarray:
         raise LeadlineError(
             f"the schedule {_cut(str(schedule))} has strength {found.flat[at]:g} at noise level {levels.flat[at]:g}: "
             "strengths lie in [0, 1]; lower its parts, or put them in windows that do not overlap"
+        )
+    return found
+
+
+def highest(schedule: Schedule, sigmas: Any) -> float:
+    """The greatest strength at these noise levels. Raises LeadlineError as `strengths` does, and where a schedule that
+    is not 0 by its own numbers is 0 at all of them: it would be without effect."""
+    found = float(strengths(schedule, sigmas).max())
+    if found == 0 and schedule.bound > 0:
+        raise LeadlineError(
+            f"the schedule {_cut(str(schedule))} is 0 at every noise level there is, {np.min(sigmas):.3g} to "
+            f"{np.max(sigmas):.3g}, so nothing would change: widen it, or give strength 0"
         )
     return found
 
@@ -353,7 +394,8 @@ def _span(schedule: Any, *, inner: bool) -> dict[str, float]:
     """The two ends as floats, if they are noise levels, sigma_min below sigma_max; `inner`: positive and finite too."""
     top, foot = schedule.sigma_max, schedule.sigma_min
     fits = _is_number(top) and _is_number(foot) and top > foot >= 0
-    if not fits or (inner and not math.inf > top > foot > 0):
+    # Ends that differ in their last digits alone have one logarithm: nothing can change between them.
+    if not fits or (inner and not (math.inf > top > foot > 0 and math.log(top) > math.log(foot))):
         raise LeadlineError(
             f"{type(schedule).__name__.lower()}: sigma_max {_cut(str(top))} and sigma_min {_cut(str(foot))}: noise "
             f"levels with {'infinity > sigma_max > sigma_min > 0' if inner else 'sigma_max > sigma_min >= 0'} are "

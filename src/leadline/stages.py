@@ -63,8 +63,7 @@ def train_stage(
     """
     if given := given_pipeline(recipe):
         if result.header.status == "started":
-            folder = pipeline_folder(given, download=download)
-            facts = {"pipeline": given, "fingerprint": pipeline_fingerprint(folder)}
+            facts = {"pipeline": given, "fingerprint": same_pipeline(result, recipe, download=download)}
             result.update(status="trained", device=device_name(default_device()), model=facts)
         return
     if not result.model_folder.exists() and num_processes() == 1:
@@ -143,6 +142,7 @@ def draw_prompted(
 ) -> None:
     """Draw images into `folder` from the text-to-image model of a run; prompts and starts are the splits'."""
     source = given_pipeline(recipe) or str(result.model_folder)
+    given = same_pipeline(result, recipe, download=download)
     pipe = load_text_pipeline(source, device=default_device(), download=download)
     side, shape = own_size(pipe), splits.train.shape
     if shape != (3, side, side):
@@ -150,7 +150,26 @@ def draw_prompted(
             f"{source} draws images of 3×{side}×{side}, the training data has {'×'.join(map(str, shape))}: make them "
             f"equal with --set data.image_size={side} and data.channels=3"
         )
-    draw_text(pipe, spec, requests_for(spec, splits.train, splits.held_out), folder, progress=progress)
+    draw_text(pipe, spec, requests_for(spec, splits.train, splits.held_out), folder, given=given, progress=progress)
+
+
+def same_pipeline(result: Run, recipe: Recipe, *, download: bool = False) -> str:
+    """Fingerprint of the pipeline that a recipe is given; empty where it trains its own.
+
+    Raises LeadlineError where its files are no longer those that the run began with: images of two models would be
+    audited as one. download: as of `train_stage`.
+    """
+    source = given_pipeline(recipe)
+    if not source:
+        return ""
+    found = pipeline_fingerprint(pipeline_folder(source, download=download))
+    known = result.header.model.get("fingerprint", found)
+    if found != known:
+        raise LeadlineError(
+            f"{result.folder} was begun with another content of {source} (fingerprint {known}, now {found}): restore "
+            "it, or start in another folder (--out)"
+        )
+    return found
 
 
 def samples_of(result: Run) -> ImageSet:

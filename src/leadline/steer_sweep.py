@@ -1,30 +1,39 @@
 """steer_sweep(run, strengths): a run's images at several settings of the bypass, from the same seeds, each audited and
 tested against strength 0."""
 
-import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
-from leadline.audit import METRICS, require_networks
-from leadline.audit.paired import holm, paired_audit
+from leadline.audit import require_networks
+from leadline.audit.paired import VERSION, holm, paired_audit
 from leadline.data import load
 from leadline.errors import LeadlineError
-from leadline.experiment import check_recipe, check_same_data, finished_audit, model_title, run
+from leadline.experiment import check_same_data, finished_audit, model_title, run
 from leadline.files import locked
-from leadline.frontier import Choice, Confirmation, PairedTest, Setting, SteerSweep, adjusted, alone, choice_of, choose
-from leadline.models.denoiser import ddpm_sigmas
+from leadline.frontier import Confirmation, PairedTest, Setting, SteerSweep, adjusted, alone, choice_of, choose
 from leadline.progress import ProgressCallback, duration, silent
-from leadline.recipe import Recipe, SampleSpec, SteerSpec, with_overrides
+from leadline.recipe import Recipe
 from leadline.records import ImageSet, Splits
-from leadline.runs import Run, adopt_model, open_sweep, save_sweep
-from leadline.sampling import SAMPLERS
-from leadline.schedules import as_schedule, constant, strengths
+from leadline.runs import SWEEP, Run, adopt_model, adopt_samples, open_sweep, save_sweep
 from leadline.stages import Permitted, audit_fingerprint, same_audit, samples_of
+from leadline.steer_settings import (
+    changed,
+    check_choice,
+    check_confirm_seed,
+    check_member,
+    finished_run,
+    members,
+    noise_levels,
+    sweep_fingerprint,
+    with_sample,
+)
 
-LEAST_IMAGES = 2
-"""Fewer pairs show no spread."""
+Tests = tuple[PairedTest, ...]
+Tested = tuple[str, frozenset[tuple[str, str]]]
+"""Name of a setting's run folder, and fingerprints of all that its tests depend on."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ def steer_sweep(
     modes: Sequence[str] = (),
     num_images: int | None = None,
     seed: int | None = None,
-    choose_by: str = "frechet_distance",
+    choose_by: str = "kernel_distance",
     confirm_seed: int | None = None,
     overrides: Sequence[str] = (),
     root: Path | None = None,
@@ -55,150 +64,45 @@ def steer_sweep(
 
     source: the run's folder. strengths: in [0, 1]; 0 is always there. schedules: texts as of `leadline.schedules`,
     constant unless given; modes: of `SteerSpec`, blend unless given. num_images, seed: of the samples, the run's own
-    unless given. choose_by: MEASURE or MEASURE,SPACE, by which the best setting is chosen. confirm_seed: the chosen
-    setting and strength 0 are drawn again from this seed and tested once more. overrides: of the audit. root: folder of
-    the settings' run folders (default: where the run lies).
+    unless given. choose_by: MEASURE or MEASURE,SPACE, by which the best setting is chosen: the kernel distance, which
+    is not biased by the number of images, unless another is named. confirm_seed: the chosen setting and strength 0 are
+    drawn again from this seed and tested once more; confirmations on other seeds stay in the record. overrides: of the
+    audit. root: folder of the settings' run folders (default: where the run lies).
 
     Every setting is a run folder of its own; what is complete is skipped. Where the run itself is strength 0, it serves
-    as that, and is audited anew if its audit is another than the sweep's. Raises LeadlineError, before anything is
-    drawn, when a part cannot work.
+    as that. A run folder that holds another audit is left as it is: its images are linked into a folder that has the
+    audit's fingerprint in its name. Raises LeadlineError, before anything is drawn, when a part cannot work.
     """
     base = finished_run(source)
     recipe = changed(base, overrides, num_images, seed)
     recipes = members(recipe, strengths, schedules, modes)
     wanted = choice_of(choose_by)
-    check_choice(wanted, recipe)
-    if confirm_seed is not None and confirm_seed == recipe.sample.seed:
-        raise LeadlineError(
-            f"--confirm-seed {confirm_seed} is the seed that the settings are compared on: give another, so that what "
-            "was chosen is judged on images that it was not chosen by"
-        )
-    require_networks(recipe.audit, **permitted)
+    if confirm_seed is not None:
+        check_confirm_seed(confirm_seed, recipe)
+    spaces = require_networks(recipe.audit, **permitted)
     splits = load(recipe.data, progress)
     check_same_data(base, splits)
+    check_choice(wanted, recipe, spaces, splits)
+    ladder, taken = noise_levels(recipe, base.model_folder, download=permitted.get("download", False))
     for member in recipes:
-        check_member(member, splits)
+        check_member(member, splits, ladder, taken)
 
     sweeping = _Sweeping(base, recipe, splits, root or source.resolve().parent, progress, permitted)
     folder = sweeping.root / f"steer-{recipe.name}-{sweep_fingerprint(recipes)}"
     with locked(folder / ".lock"):
+        before = open_sweep(folder)
         runs = sweeping.run_all(recipes, "setting")
-        settings = sweeping.test_all(folder, runs)
-        sweep = sweeping.record(settings).model_copy(update={"choice": choose(settings, wanted)})
+        sweep = sweeping.test_all(folder, runs, before)
+        sweep = sweep.model_copy(update={"choice": choose(sweep.settings, wanted)})
+        save_sweep(folder, sweep)
         chosen = sweep.chosen
         if confirm_seed is not None and chosen is not None and chosen.steer.strength:
-            fresh = _with(recipe, seed=confirm_seed)
-            confirmation = sweeping.confirm([fresh, _with(fresh, steer=chosen.steer)])
-            sweep = sweep.model_copy(update={"confirmation": confirmation})
-        save_sweep(folder, sweep)
+            fresh = with_sample(recipe, seed=confirm_seed)
+            made = sweeping.confirm([fresh, with_sample(fresh, steer=chosen.steer)])
+            kept = {each.of: each for each in (*sweep.confirmations, made)}
+            sweep = sweep.model_copy(update={"confirmations": tuple(kept.values())})
+            save_sweep(folder, sweep)
     return Swept(sweep=sweep, runs=tuple(runs), folder=folder)
-
-
-def finished_run(folder: Path) -> Run:
-    """The run in `folder`. Raises LeadlineError when it has no model, or is not finished."""
-    found = Run.open(folder)
-    if found.recipe is None:
-        raise LeadlineError(f"{folder} is an audit of images, with no model to draw from: give a run's folder")
-    if found.header.status != "complete":
-        raise LeadlineError(
-            f"{folder} is not finished (its status is {found.header.status}): `leadline run` with its recipe goes on"
-        )
-    return found
-
-
-def changed(base: Run, overrides: Sequence[str], num_images: int | None, seed: int | None) -> Recipe:
-    """The run's recipe at strength 0, with the sweep's own audit, number of images and seed."""
-    own = base.recipe
-    if own is None:
-        raise LeadlineError(f"{base.folder} has no recipe")
-    recipe = with_overrides(own, list(overrides))
-    if recipe.training_fingerprint() != own.training_fingerprint():
-        raise LeadlineError(
-            f"--set {', '.join(overrides)}: a sweep draws from the model that {base.folder} has; only its audit.… can "
-            "be changed"
-        )
-    fields = {"num_images": num_images, "seed": seed}
-    sample = SampleSpec(
-        **{
-            **dict(recipe.sample),
-            **{name: value for name, value in fields.items() if value is not None},
-            "steer": SteerSpec(),
-        }
-    )
-    if sample.num_images < LEAST_IMAGES:
-        raise LeadlineError(f"--num-images {sample.num_images}: a paired test needs {LEAST_IMAGES} images or more")
-    return recipe.model_copy(update={"sample": sample})
-
-
-def members(
-    recipe: Recipe, strengths: Sequence[float], schedules: Sequence[str] = (), modes: Sequence[str] = ()
-) -> list[Recipe]:
-    """The recipe at strength 0, then at every strength above it with every schedule in every mode, none twice."""
-    wrong = [strength for strength in strengths if not 0 <= strength <= 1]
-    if wrong:
-        raise LeadlineError(f"--strength {wrong[0]:g}: a strength lies in [0, 1]")
-    above = sorted({float(strength) for strength in strengths} - {0.0})
-    if not above:
-        raise LeadlineError("--strength: give a strength above 0, which is compared with 0 (--strength 0 .25 .5 1)")
-    steers: list[SteerSpec] = []
-    for mode in modes or ["blend"]:
-        for schedule in schedules or [""]:
-            kind: dict[str, Any] = {"schedule": plain_schedule(schedule), "mode": mode}
-            steers += [SteerSpec(strength=strength, **kind) for strength in above]
-    return [recipe, *(_with(recipe, steer=steer) for steer in dict.fromkeys(steers))]
-
-
-def plain_schedule(text: str) -> str:
-    """One text for all that say the same; empty for a strength that is constant anyway."""
-    if not text.strip():
-        return ""
-    schedule = as_schedule(text)
-    return "" if schedule == constant(1.0) else str(schedule)
-
-
-def check_member(recipe: Recipe, splits: Splits) -> None:
-    """Raise LeadlineError when a setting cannot be drawn, or changes nothing at any noise level of the sampler."""
-    check_recipe(recipe, splits)
-    steer = recipe.sample.steer
-    if not steer.strength:
-        return
-    ladder = ddpm_sigmas()
-    whole = constant(steer.strength) & as_schedule(steer.schedule or 1.0)
-    strengths(whole, ladder)
-    if recipe.text is not None:
-        return
-    levels = SAMPLERS[recipe.sample.sampler].grid(ladder, recipe.sample.steps)[:-1]
-    if not strengths(whole, levels).any():
-        raise LeadlineError(
-            f"--schedule {steer.schedule!r}: the strength is 0 at all {len(levels)} noise levels of the sampler "
-            f"({float(levels[0]):.3g} to {float(levels[-1]):.3g}), so nothing would change: widen it"
-        )
-
-
-def check_choice(wanted: Choice, recipe: Recipe) -> None:
-    """Raise LeadlineError when the audit will not have what the best setting is to be chosen by."""
-    maker = next((name for name, metric in METRICS.items() if wanted.name in metric.reports), None)
-    if maker is None or maker not in recipe.audit.metrics:
-        names = ",".join([*recipe.audit.metrics, *([maker] if maker else [])])
-        raise LeadlineError(
-            f"--choose {wanted.name}: it is of the metric {maker}, which the run's audit does not have: add "
-            f"--set audit.metrics={names}, or choose by another measure"
-        )
-    encoders = [text.partition(":")[0] for text in recipe.audit.encoders]
-    fits = [
-        name for name in encoders if wanted.space and (wanted.space.startswith(name) or name.startswith(wanted.space))
-    ]
-    if wanted.space and not fits:
-        raise LeadlineError(
-            f"--choose {wanted.name},{wanted.space}: the audit compares in the features of {', '.join(encoders)}: "
-            f"name one of these, or add --encoder {wanted.space}"
-        )
-
-
-def sweep_fingerprint(recipes: Sequence[Recipe]) -> str:
-    """8 hex digits of all settings and of what they are measured by."""
-    names = [recipe.folder_name() for recipe in recipes]
-    return hashlib.sha256(" ".join([*names, audit_fingerprint(recipes[0].audit)]).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -236,78 +140,111 @@ class _Sweeping:
 
     def _finished(self, recipe: Recipe) -> Run | None:
         """The finished run of a recipe: the base itself where it is just that, else its own folder's."""
-        own = self.base.recipe
-        if own is not None and own.folder_name() == recipe.folder_name() and same_audit(self.base, recipe.audit):
+        if _is_of(self.base, recipe) and same_audit(self.base, recipe.audit):
             return self.base
-        found = finished_audit(self.root / recipe.folder_name())
+        found = finished_audit(self.root / self._name(recipe))
         return found if found is not None and same_audit(found, recipe.audit) else None
 
+    def _name(self, recipe: Recipe) -> str:
+        """Name of a recipe's run folder: with the audit's fingerprint where the usual one holds another audit."""
+        name = recipe.folder_name()
+        held = self._held(name)
+        if held is None or held.audit() is None or same_audit(held, recipe.audit):
+            return name
+        return f"{name}-{audit_fingerprint(recipe.audit)}"
+
+    def _held(self, name: str) -> Run | None:
+        """The run in a folder, where there is one."""
+        folder = self.root / name
+        return Run.open(folder) if (folder / "run.json").exists() else None
+
     def _run(self, recipe: Recipe, progress: ProgressCallback) -> Run:
-        """Sample and audit one recipe, with the base's model."""
-        folder = self.root / recipe.folder_name()
+        """Sample and audit one recipe, with the base's model, and with images that were drawn by it before."""
+        name = self._name(recipe)
         title = ", ".join(filter(None, (recipe.name, model_title(recipe), recipe.sample.steer.words)))
-        member = Run.create(folder, title=title, recipe=recipe.model_dump(mode="json"))
+        member = Run.create(self.root / name, title=title, recipe=recipe.model_dump(mode="json"))
         with member.lock():
             if not member.model_folder.exists() and self.base.model_folder.exists():
                 adopt_model(member, self.base, linked=True)
-        return run(recipe, self.root, progress=progress, **self.permitted)
+            drawn = self._drawn(recipe)
+            if drawn is not None and member.header.status in ("started", "trained"):
+                check_same_data(drawn, self.splits)
+                adopt_samples(member, drawn)
+        return run(recipe, self.root, name=name, progress=progress, **self.permitted)
 
-    def test_all(self, folder: Path, runs: Sequence[Run]) -> tuple[Setting, ...]:
-        """Every setting beside the first, strength 0; each is kept as soon as it is tested, and not tested again."""
-        before = open_sweep(folder)
-        known = {setting.folder: setting for setting in (before.settings if before is not None else ())}
-        zero = runs[0]
-        images = samples_of(zero)
-        settings = [self._setting(zero)]
-        for number, other in enumerate(runs[1:], 1):
-            setting = self._setting(other, zero)
-            kept = known.get(setting.folder)
-            if kept is not None and kept.tests and kept.computed_from == setting.computed_from:
-                setting = setting.model_copy(update={"tests": kept.tests})
-            else:
-                self.progress(
-                    f"testing setting {number} of {len(runs) - 1} ({setting.words}) against strength 0", 0, 0, ""
-                )
-                setting = setting.model_copy(update={"tests": self._tests(images, other)})
-            settings.append(setting)
-            save_sweep(folder, self.record(settings))
-        return adjusted(settings, self.recipe.audit.level, holm)
+    def _drawn(self, recipe: Recipe) -> Run | None:
+        """A run of the same recipe, whatever its audit, that has its images."""
+        for found in (self.base, self._held(recipe.folder_name())):
+            if found is not None and _is_of(found, recipe) and found.header.status in ("sampled", "complete"):
+                return found
+        return None
+
+    def test_all(self, folder: Path, runs: Sequence[Run], before: SteerSweep | None) -> SteerSweep:
+        """Every setting beside the first, strength 0; each is kept as soon as it is tested, and not tested again.
+
+        before: what the folder held: what was chosen and confirmed then stays in the record.
+        """
+        zero, *others = runs
+        known = kept_tests(self.root)
+        settings = [self._setting(zero), *(self._known(self._setting(other, zero), known) for other in others)]
+        sweep = self._record(settings, before)
+        for number, other in enumerate(others, 1):
+            if not settings[number].tests:
+                words = f"testing setting {number} of {len(others)} ({settings[number].words}) against strength 0"
+                self.progress(words, 0, 0, "")
+                tests = self._tests(samples_of(zero), other)
+                settings[number] = settings[number].model_copy(update={"tests": tests})
+                sweep = self._record(settings, before)
+                save_sweep(folder, sweep)
+        return sweep
 
     def confirm(self, recipes: Sequence[Recipe]) -> Confirmation:
         """Strength 0 and the chosen setting from a fresh seed, and one test between them."""
         zero, chosen = self.run_all(recipes, "confirmation")
-        tests = self._tests(samples_of(zero), chosen)
-        return Confirmation(
-            seed=recipes[0].sample.seed,
-            zero=self._setting(zero),
-            chosen=self._setting(chosen, zero).model_copy(update={"tests": tests}),
-        )
+        setting = self._known(self._setting(chosen, zero), kept_tests(self.root))
+        if not setting.tests:
+            setting = setting.model_copy(update={"tests": self._tests(samples_of(zero), chosen)})
+        return Confirmation(seed=recipes[0].sample.seed, zero=self._setting(zero), chosen=setting)
 
-    def record(self, settings: Sequence[Setting]) -> SteerSweep:
+    def _record(self, settings: Sequence[Setting], before: SteerSweep | None) -> SteerSweep:
         """What is known so far."""
+        level = self.recipe.audit.level
         return SteerSweep(
             title=f"{self.recipe.name}, {model_title(self.recipe)}",
             seed=self.recipe.sample.seed,
             num_images=self.recipe.sample.num_images,
-            level=self.recipe.audit.level,
-            settings=tuple(settings),
+            level=level,
+            settings=adjusted(settings, level, holm),
+            choice=None if before is None else before.choice,
+            confirmations=() if before is None else before.confirmations,
         )
 
     def _setting(self, member: Run, zero: Run | None = None) -> Setting:
         """What the member's audit measured of its samples."""
         found, recipe = member.audit(), member.recipe
-        if found is None or recipe is None:
-            raise LeadlineError(f"{member.folder} has lost its audit: start the same command again")
-        sources = {"samples": found, **({} if zero is None else {"strength 0": zero.audit()})}
-        prints = {name: a.settings["fingerprints"]["samples"] for name, a in sources.items() if a is not None}
+        if found is None or recipe is None or not same_audit(member, self.recipe.audit):
+            raise LeadlineError(
+                f"{member.folder} has lost its audit, or was audited otherwise meanwhile: start the same command again"
+            )
+        prints = {"audit": audit_fingerprint(self.recipe.audit), "tests": str(VERSION)}
+        sources = {"": found, **({} if zero is None else {"strength 0: ": zero.audit()})}
+        for source, audit in sources.items():
+            if audit is not None:
+                prints |= {source + name: text for name, text in audit.settings["fingerprints"].items()}
         return Setting(
             steer=recipe.sample.steer,
             folder=member.folder.name,
             values=tuple(m for m in found if m.params.get("set", "samples") == "samples"),
-            computed_from={**prints, "audit": audit_fingerprint(self.recipe.audit)},
+            computed_from=prints,
         )
 
-    def _tests(self, images: ImageSet, other: Run) -> tuple[PairedTest, ...]:
+    def _known(self, setting: Setting, known: Mapping[Tested, Tests]) -> Setting:
+        """The setting with the tests of just these images, where they were made before."""
+        tests = known.get(_tested(setting), ())
+        differences = [tested.difference for tested in tests]
+        return setting.model_copy(update={"tests": alone(differences, self.recipe.audit.level)})
+
+    def _tests(self, images: ImageSet, other: Run) -> Tests:
         differences = paired_audit(
             images,
             samples_of(other),
@@ -328,6 +265,25 @@ def _time_left(seconds: Sequence[Mapping[str, float]], number: int) -> str:
     return f"all settings: about {duration(mean * number)}"
 
 
-def _with(recipe: Recipe, **fields: Any) -> Recipe:
-    """The recipe with other fields of its samples."""
-    return recipe.model_copy(update={"sample": recipe.sample.model_copy(update=fields)})
+def kept_tests(root: Path) -> dict[Tested, Tests]:
+    """The tests that the sweeps under a folder hold. One that cannot be read is passed over with a warning."""
+    found: dict[Tested, Tests] = {}
+    for file in sorted(root.glob(f"*/{SWEEP}")):
+        try:
+            sweep = open_sweep(file.parent)
+        except LeadlineError as error:
+            warnings.warn(f"passed over when looking for tests that were made: {error}", stacklevel=2)
+            continue
+        if sweep is not None:
+            tested = (*sweep.others, *(confirmation.chosen for confirmation in sweep.confirmations))
+            found |= {_tested(setting): setting.tests for setting in tested if setting.tests}
+    return found
+
+
+def _tested(setting: Setting) -> Tested:
+    return setting.folder, frozenset(setting.computed_from.items())
+
+
+def _is_of(found: Run, recipe: Recipe) -> bool:
+    """Whether a run's images are those of the recipe, whatever its audit."""
+    return found.recipe is not None and found.recipe.folder_name() == recipe.folder_name()

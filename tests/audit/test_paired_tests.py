@@ -5,11 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom, multinomial, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from leadline.audit.frechet import fit_gaussian
+from leadline.audit.frechet import Gaussian, fit_gaussian, frechet_distance
 from leadline.audit.left_out import frechet_without
 from leadline.audit.paired import holm
 from leadline.audit.paired_tests import (
@@ -117,7 +118,8 @@ def test_blocks_of_one_image_give_the_paired_t_of_means() -> None:
     base, other = np.random.default_rng(3).normal(size=(2, 9))
     d = other - base
     without = (d.sum() - d) / 8
-    found = block_jackknifed(float(d.mean()), without, np.ones(9, int), 0.95)
+    value, found = block_jackknifed(float(d.mean()), without, np.ones(9, int), 0.95)
+    assert value == d.mean()
     assert astuple(found) == pytest.approx(astuple(paired_t(base, other, 0.95)))
 
 
@@ -128,7 +130,7 @@ def test_equal_blocks_give_the_usual_variance_and_unequal_ones_that_of_the_weigh
     without = np.array([np.exp(values[blocks != b].mean()) for b in range(6)])
     value = float(np.exp(values.mean()))
     error = np.sqrt(5 / 6 * np.square(without - without.mean()).sum())
-    found = block_jackknifed(value, without, np.full(6, 4), 0.95)
+    _, found = block_jackknifed(value, without, np.full(6, 4), 0.95)
     assert astuple(found) == pytest.approx(astuple(student(value, error, 5, 0.95)))
     sizes = np.array([3, 4, 5])
     edges = np.repeat(np.arange(3), sizes)
@@ -136,9 +138,24 @@ def test_equal_blocks_give_the_usual_variance_and_unequal_ones_that_of_the_weigh
     mean = float(values[:12].mean())
     left = np.array([values[:12][edges != b].mean() for b in range(3)])
     variance = (np.square(parts - mean) / (12 / sizes - 1)).mean()
-    assert astuple(block_jackknifed(mean, left, sizes, 0.95)) == pytest.approx(
+    assert astuple(block_jackknifed(mean, left, sizes, 0.95)[1]) == pytest.approx(
         astuple(student(mean, np.sqrt(variance), 2, 0.95))
     )
+
+
+def test_the_correction_takes_all_of_a_bias_of_order_1_n_off() -> None:
+    """The variance with divisor n, whose jackknife is the one with divisor n - 1."""
+    values = np.random.default_rng(12).normal(size=20)
+    without = np.array([np.var(np.delete(values, i)) for i in range(20)])
+    value, tested = block_jackknifed(float(np.var(values)), without, np.ones(20, int), 0.95, corrected=True)
+    assert value == pytest.approx(np.var(values, ddof=1))
+    assert (tested.lower + tested.upper) / 2 == pytest.approx(value)
+
+
+def test_of_unequal_blocks_the_correction_is_the_mean_weighted_by_their_sizes() -> None:
+    sizes, without = np.array([3, 4, 5]), np.array([1.0, 1.5, 0.5])
+    value, _ = block_jackknifed(2.0, without, sizes, 0.95, corrected=True)
+    assert value == pytest.approx(3 * 2.0 - ((1 - sizes / 12) * without).sum())
 
 
 def test_sets_that_are_equal_do_not_differ() -> None:
@@ -146,7 +163,7 @@ def test_sets_that_are_equal_do_not_differ() -> None:
     none = Inference(0.0, 0.0, 1.0)
     assert paired_t(same, same, 0.95) == none
     assert jackknifed(0.0, np.zeros(10), 0.95) == none
-    assert block_jackknifed(0.0, np.zeros(5), np.full(5, 2), 0.95) == none
+    assert block_jackknifed(0.0, np.zeros(5), np.full(5, 2), 0.95, corrected=True) == (0.0, none)
 
 
 def test_a_difference_without_spread_cannot_be_tested() -> None:
@@ -210,8 +227,30 @@ def test_the_size_of_the_block_jackknife_of_a_frechet_difference() -> None:
         shared = generator.normal(size=(n, d)) + np.eye(d)[0]
         base, other = (shared + 0.7 * generator.exponential(size=(n, d)) for _ in range(2))
         apart = frechet_without(other, reference, blocks) - frechet_without(base, reference, blocks)
-        rejected += block_jackknifed(distance(other) - distance(base), apart, sizes, 0.95).p < 0.05
+        tested = block_jackknifed(distance(other) - distance(base), apart, sizes, 0.95, corrected=True)[1]
+        rejected += tested.p < 0.05
     assert 0.01 < rejected / SIMULATIONS < MOST_REJECTED
+
+
+def test_a_set_of_another_spread_is_seen_as_worse_although_its_bias_is_smaller() -> None:
+    """Base N(0, I) as the reference, the other shrunk to 0.8 of it: 0.04·d farther, and on average nearer as it is."""
+    generator = np.random.default_rng(13)
+    n, d, times = 72, 32, 30
+    reference = Gaussian(mean=torch.zeros(d, dtype=torch.float64), root=torch.eye(d, dtype=torch.float64))
+    blocks, sizes = np.arange(n) % 18, np.full(18, 4)
+    plain, corrected, covered = [], [], 0
+    for _ in range(times):
+        base = generator.normal(size=(n, d))
+        other = 0.8 * (0.9 * base + np.sqrt(0.19) * generator.normal(size=(n, d)))
+        plain.append(frechet_distance(other, reference).value - frechet_distance(base, reference).value)
+        apart = frechet_without(other, reference, blocks) - frechet_without(base, reference, blocks)
+        value, tested = block_jackknifed(plain[-1], apart, sizes, 0.95, corrected=True)
+        corrected.append(value)
+        covered += tested.lower <= 0.04 * d <= tested.upper
+    assert np.mean(plain) < 0.25 * 0.04 * d
+    assert np.mean(corrected) == pytest.approx(0.04 * d, rel=0.15)
+    assert min(corrected) > 0
+    assert covered >= 0.9 * times
 
 
 def test_the_size_of_the_block_jackknife_of_a_statistic_that_is_not_smooth() -> None:
@@ -229,7 +268,8 @@ def test_the_size_of_the_block_jackknife_of_a_statistic_that_is_not_smooth() -> 
         hits = reached @ member
         without = (hits.sum(-1, keepdims=True) - hits > 0).mean(1)
         value = reached.any(-1).mean(1)
-        rejected += block_jackknifed(float(value[1] - value[0]), without[1] - without[0], sizes, 0.95).p < 0.05
+        tested = block_jackknifed(float(value[1] - value[0]), without[1] - without[0], sizes, 0.95)[1]
+        rejected += tested.p < 0.05
     assert 0.005 < rejected / SIMULATIONS < MOST_REJECTED
 
 

@@ -31,14 +31,19 @@ def measured(
     )
 
 
-def one(found: list[Measurement], name: str, setting: str, pair: str | None = "all pairs") -> Measurement:
-    (only,) = [m for m in found if (m.name, m.params["setting"], m.params.get("pair")) == (name, setting, pair)]
+def one(
+    found: list[Measurement], name: str, setting: str, pair: str | tuple[str, str] | None = "all pairs"
+) -> Measurement:
+    def of(m: Measurement) -> str | tuple[str, str] | None:
+        return (m.params["first"], m.params["second"]) if "first" in m.params else m.params.get("pair")
+
+    (only,) = [m for m in found if (m.name, m.params["setting"], of(m)) == (name, setting, pair)]
     return only
 
 
 def test_each_pair_is_a_mean_over_seeds_with_its_interval() -> None:
     found = measured()
-    gaps = {"a | b": 10.0, "a | c": 40.0, "b | c": 30.0}
+    gaps = {("a", "b"): 10.0, ("a", "c"): 40.0, ("b", "c"): 30.0}
     for (pair, gap), (setting, factor) in product(gaps.items(), FACTOR.items()):
         over_seeds = np.array([gap * factor * (1 + seed % 2) for seed in range(4)])
         m = one(found, "prompt_distance", setting, pair)
@@ -52,6 +57,22 @@ def test_all_pairs_are_averaged_within_a_seed_first() -> None:
     m = one(measured(), "prompt_distance", "strength 1")
     assert m.value == pytest.approx(80 / 3 * 1.5)
     assert m.upper == pytest.approx(mean_interval(np.array([1.0, 2, 1, 2]) * 80 / 3)[1])  # type: ignore[index]
+
+
+def test_words_between_the_prompts_join_no_two_pairs() -> None:
+    greys = {"a | b": 0, "c": 10, "a": 40, "b | c": 100}
+    encoder = load_encoder("pixels", shape=(3, 2, 2), device=torch.device("cpu"))
+    found = prompt_distances(
+        encoder,
+        lambda _, prompt, seed: np.full((3, 2, 2), greys[prompt], dtype=np.uint8),
+        settings=["strength 0"],
+        prompts=tuple(greys),
+        seeds=(0,),
+    )
+    pairs = {(m.params["first"], m.params["second"]): m.value for m in found if "first" in m.params}
+    assert len(pairs) == 6
+    assert (pairs["a | b", "c"], pairs["a", "b | c"]) == (10, 60)
+    assert one(found, "prompt_distance", "strength 0").value == pytest.approx(sum(pairs.values()) / 6)
 
 
 def test_the_change_is_paired_by_seed() -> None:

@@ -1,13 +1,14 @@
 """The section on a steering sweep: what differs is counted and marked, the choice and its confirmation are told."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
 
-from leadline.frontier import Choice, Confirmation, Setting, SteerSweep, adjusted, alone
+from leadline.frontier import Choice, Confirmation, PairedTest, Setting, SteerSweep, adjusted, alone
 from leadline.recipe import SteerSpec
 from leadline.records import Measurement
 from leadline.report import build
@@ -62,23 +63,22 @@ def differences(moved: Effect) -> list[Measurement]:
     return [*found, Measurement.not_measurable("paired_difference", "needs 100 images: draw more", params=reason)]
 
 
-def swept(*effects: Effect, choice: int | None = None, fresh: Effect | None = None) -> SteerSweep:
-    """Strength 0 and one setting per effect; the chosen one, confirmed where `fresh` says what it does there."""
+def swept(*effects: Effect, choice: int | None = None, fresh: Effect | list[Effect] = []) -> SteerSweep:  # noqa: B006
+    """Strength 0 and one setting per effect; the chosen one, confirmed as `fresh` says on seeds from 7 on."""
     zero = Setting(steer=SteerSpec(), folder="zero", values=values({}))
     settings = [
         Setting(steer=steer, folder=f"setting-{i}", values=values(moved), tests=alone(differences(moved), 0.95))
         for i, (steer, moved) in enumerate(zip(STEERS, effects, strict=False))
     ]
     chosen = None if choice is None else Choice(name="frechet_distance", space=LABELER, index=choice)
-    confirmation = None
-    if fresh is not None and choice:
-        again = settings[choice - 1].model_copy(
-            update={"values": values(fresh), "tests": alone(differences(fresh), 0.95)}
-        )
-        confirmation = Confirmation(seed=7, zero=zero, chosen=again)
+    confirmations = []
+    for seed, moved in enumerate(fresh if isinstance(fresh, list) else [fresh], 7):
+        update = {"values": values(moved), "tests": alone(differences(moved), 0.95)}
+        again = settings[(choice or 0) - 1].model_copy(update=update)
+        confirmations.append(Confirmation(seed=seed, zero=zero, chosen=again))
     whole = adjusted([zero, *settings], 0.95, lambda ps: [min(1.0, len(ps) * p) for p in ps])
     return SteerSweep(title="mnist69, 2 blocks", seed=0, num_images=60, level=0.95, settings=whole, choice=chosen,
-                      confirmation=confirmation)  # fmt: skip
+                      confirmations=tuple(confirmations))  # fmt: skip
 
 
 def sentences(sweep: SteerSweep) -> dict[str, str]:
@@ -180,6 +180,64 @@ def test_a_choice_is_confirmed_or_not(fresh: Effect, verdict: str) -> None:
     assert verdict in told["Confirmation"]
 
 
+def doubtful(tests: Sequence[PairedTest]) -> tuple[PairedTest, ...]:
+    """As of a Fréchet distance of few images in many dimensions."""
+    return tuple(
+        t.model_copy(
+            update={
+                "difference": t.difference.model_copy(
+                    update={"params": t.difference.params | {"plain": -1.0, "doubt": "60 images in 64 dimensions"}}
+                )
+            }
+        )
+        if t.family == "frechet_distance [labeler features]"
+        else t
+        for t in tests
+    )
+
+
+def test_where_the_sign_is_in_doubt_nothing_is_better_or_confirmed(views: Any) -> None:
+    plain = swept(BETTER, choice=1, fresh=BETTER)
+    zero, setting = (s.model_copy(update={"tests": doubtful(s.tests)}) for s in plain.settings)
+    again = plain.confirmations[0].chosen.model_copy(update={"tests": doubtful(plain.confirmations[0].chosen.tests)})
+    confirmations = (plain.confirmations[0].model_copy(update={"chosen": again}),)
+    sweep = plain.model_copy(update={"settings": (zero, setting), "confirmations": confirmations})
+    told = sentences(sweep)
+    assert "4 of 4 quality measures differ" in told["headline"]
+    assert "1 for the better, 2 for the worse, 1 without saying which" in told["headline"]
+    assert (
+        "its sign is not to be relied on, so the choice is not confirmed (60 images in 64 dimensions)"
+        in (told["Confirmation"])
+    )
+    section = frontier_section(views(sweep)[1])
+    assert sum("corrected (jackknife) for the bias of so few images" in text for text in section.caveats) == 1
+    of = "Fréchet distance in labeler features at bypass 0.5 (constant, blend)"
+    assert (
+        f"The sign of a difference that is marked is in doubt: {of} and {of}, seed 7: 60 images in 64 dimensions"
+        in (section.caveats)
+    )
+    cells = {row[0].text: row[2].text for row in section.tables[1].rows}
+    assert cells["Fréchet distance in labeler features"] == "−0.200 differs (sign in doubt)"
+    assert cells["Fréchet distance in clip features"] == "−0.200 differs"
+
+
+def test_every_confirmation_is_shown_and_those_of_other_settings_are_counted() -> None:
+    sweep = swept(BETTER, BETTER, choice=2, fresh=[{"frechet_distance": (-0.1, 0.3)}, BETTER])
+    told = sentences(sweep)["Confirmation"]
+    assert "of seed 7" in told
+    assert "p = 0.3: no difference is shown, so the choice is not confirmed." in told
+    assert "of seed 8" in told
+    assert "p = 0.01: the choice is confirmed. 2 tests on as many seeds" in told
+    assert "sooner one differs by chance (of these 0.10 on average)." in told
+    assert "sweep.json" not in told
+    other = sweep.model_copy(update={"choice": Choice(name="recall", space=LABELER, index=1)})
+    assert other.confirmed == ()
+    assert sentences(other)["Confirmation"] == (
+        "2 confirmations of what was chosen before, by another measure, stand in sweep.json."
+    )
+    assert "not confirmed on other seeds" in sentences(other)["Chosen"]
+
+
 def test_strength_0_as_the_best_needs_no_confirmation() -> None:
     told = sentences(swept(WORSE, choice=0))
     assert told["Chosen"].endswith("no bypass has a better value, so there is nothing to confirm.")
@@ -188,7 +246,7 @@ def test_strength_0_as_the_best_needs_no_confirmation() -> None:
 
 
 def test_the_tables_have_every_difference_with_both_p(views: Any) -> None:
-    _, opened = views(swept(WORSE, NOTHING, BETTER, choice=3, fresh=BETTER))
+    _, opened = views(swept(WORSE, NOTHING, BETTER, choice=3, fresh=[BETTER, NOTHING]))
     found = frontier_section(opened)
     confirmation, constant, window = found.tables
     assert [table.caption for table in (constant, window)] == [f"{kind}: differences from strength 0" for kind in KINDS]
@@ -201,7 +259,9 @@ def test_the_tables_have_every_difference_with_both_p(views: Any) -> None:
     assert rows[f"Share of “{HOSTILE}”"][1].text == "+5.0 points"
     assert rows["Vendi score in labeler features"][1].text == "not tested"
     assert "Not tested: vendi score in labeler features: needs 100 images: draw more" in found.caveats
-    assert confirmation.columns == ("Measurement", "Seed 0, chosen on it", "Seed 7, fresh")
+    assert confirmation.columns == ("Measurement", "Seed 0, chosen on it", "Seed 7, fresh", "Seed 8, fresh")
+    cells = {row[0].text: [cell.text for cell in row[1:]] for row in confirmation.rows}
+    assert cells["Recall in labeler features"] == ["−0.100", "−0.100 differs", "0.000"]
     assert "of 11 up to about 0.55 would differ at some setting by chance alone" in found.caveats[0]
 
 

@@ -32,15 +32,17 @@ def result(
     half: float | None = 1.0,
     schedule: str = "ramp(0, 1)",
     width: int = 8,
+    whole: str | None = "strength 1",
 ) -> AuditResult:
-    pairs = ["all pairs", *(f"{a} | {b}" for i, a in enumerate(prompts) for b in prompts[i + 1 :])]
+    two = [{"first": a, "second": b} for i, a in enumerate(prompts) for b in prompts[i + 1 :]]
+    pairs: list[dict[str, str]] = [{"pair": "all pairs"}, *two]
     known = len(prompts) > 1
     found = []
     for index, column in enumerate(COLUMNS):
         for pair in pairs:
-            found.append(mean("prompt_distance", 9.0 - index if known else None, half, setting=column, pair=pair))
+            found.append(mean("prompt_distance", 9.0 - index if known else None, half, setting=column, **pair))
         if column != "strength 0":
-            found.append(mean("prompt_distance_change", change if known else None, half, setting=column, pair=pairs[0]))
+            found.append(mean("prompt_distance_change", change if known else None, half, setting=column, **pairs[0]))
         found.append(mean("seed_distance", 20.0, half, setting=column))
     tiles = np.random.default_rng(0).integers(0, 256, (len(prompts), 4, 3, width, width)).astype(np.uint8)
     panel = Panel(
@@ -50,6 +52,7 @@ def result(
     table = Table(name="schedule", title="Strengths", columns=("call", "σ", "strength 0.5", "strength 1"), rows=rows)
     settings = {
         "columns": COLUMNS,
+        "wholly bypassed": whole,
         "steer": {"schedule": schedule},
         "sampler": "ddim",
         "steps": 4,
@@ -100,6 +103,14 @@ def test_the_answer_gives_both_ends_the_change_and_the_measure(folder: Path) -> 
 def test_the_change_is_worded_by_its_interval(change: float, half: float | None, words: str, tmp_path: Path) -> None:
     _, content = built(tmp_path, change=change, half=half, prompts=("a", "b"), schedule="")
     assert words in content["headlines"][0]["sentences"]["Change"]
+
+
+def test_what_the_paper_claims_stands_only_beside_a_whole_bypass(folder: Path, tmp_path: Path) -> None:
+    assert "2505.17560" in (folder / "report.html").read_text()
+    page, content = built(tmp_path, prompts=("a", "b"), whole=None)
+    assert "The paper" not in content["headlines"][0]["sentences"]
+    assert "2505.17560" not in page
+    assert "factor of the schedule" in page
 
 
 def test_one_prompt_is_a_page_without_distances(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from leadline.errors import LeadlineError
 from leadline.recipe import SteerSpec
 from leadline.steer_grid import GridSpec
+from leadline.text.generating import bypass_strengths
 
 TOO_MUCH = SteerSpec(schedule="window(0.7) + window(0.7, sigma_max=3)")
 
@@ -25,12 +27,15 @@ TOO_MUCH = SteerSpec(schedule="window(0.7) + window(0.7, sigma_max=3)")
         ({"seed": -1}, "--seed -1: expected 0 or more"),
         ({"size": -8}, "--size -8"),
         ({"guidance": float("inf")}, "--guidance inf"),
-        ({"sampler": "dim"}, "--sampler dim: did you mean 'ddim'"),
+        ({"sampler": "dim"}, "did you mean 'ddim'.*--sampler"),
         ({"precision": "int8"}, "--precision int8"),
         ({"steps": 0}, "--steps 0"),
         ({"init_strength": 0.0}, "--init-strength 0"),
-        ({"steps": 4, "init_strength": 0.2}, "--steps 4 with --init-strength 0.2.*one at least is left"),
-        ({"guidance": 1.0, "steer": SteerSpec(branch="conditional")}, "--branch conditional.*--guidance 1"),
+        ({"steps": 4, "init_strength": 0.2}, r"0.2 of 4 steps leaves none: give 5 steps or more \(--steps\)"),
+        (
+            {"guidance": 1.0, "steer": SteerSpec(branch="conditional")},
+            "--branch conditional is one half.*at --guidance 1 there is none",
+        ),
         ({"strengths": (1.0,), "steer": TOO_MUCH}, r"has strength 1.4 at noise level.*\[0, 1\]"),
     ],
 )
@@ -41,10 +46,11 @@ def test_what_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> N
 
 def test_a_schedule_may_pass_1_before_its_factor() -> None:
     spec = GridSpec(prompts=("a",), strengths=(0.0, 0.5), steer=TOO_MUCH)
-    assert spec.schedule(0.5)(1.0) == 0.7
+    assert bypass_strengths(spec.sampling(0.5).steer, np.array([1.0])) == 0.7
 
 
 def test_strengths_rise_and_freeu_stands_beside_strength_0() -> None:
-    labels = [column.label for column in GridSpec(prompts=("a",), strengths=(1.0, 0.0, 0.25), freeu=True).columns]
+    spec = GridSpec(prompts=("a",), strengths=(1.0, 0.0, 0.25), freeu=True)
+    labels = [spec.label(column) for column in spec.columns]
     assert labels == ["strength 0", "FreeU", "strength 0.25", "strength 1"]
     assert GridSpec(prompts=("a",), strengths=(0.5,), freeu=True).columns[0].freeu

@@ -1,8 +1,12 @@
 """Laws of the bypass, for every mode on tiny pipelines of diffusers' own classes."""
 
 import copy
+import gc
+import pickle
 import threading
+import weakref
 
+import peft
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
@@ -10,7 +14,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionMode
 from tiny_pipelines import CASES, LATENT, TEXT, draw, scheduler, text_to_image, text_unet, unconditional_unet
 
 import leadline
-from leadline import bypass, enable_bypass, ramp, window
+from leadline import bypass, disable_bypass, enable_bypass, enable_bypass_guidance, ramp, window
 from leadline.recipe import SteerSpec
 from leadline.schedules import Schedule
 from leadline.steering import steered
@@ -69,17 +73,18 @@ def test_full_blend_is_a_model_without_mid_block(case):
     hook.remove()
 
 
-def test_after_an_exception_the_model_is_as_it_was(case):
+def test_after_an_exception_in_any_mode_the_model_is_as_it_was(case):
     untouched = traces(case.unet)
 
     def fail(*_):
         raise KeyError("somebody's hook")
 
-    hook = case.unet.up_blocks[0].register_forward_hook(fail)
-    with pytest.raises(KeyError, match="somebody's"), bypass(case.target, 0.5):
-        case.run()
-    hook.remove()
-    assert traces(case.unet) == untouched
+    for mode, strength in (*((mode, 0.5) for mode in MODES), ("blend", 1.0)):
+        hook = case.unet.up_blocks[0].register_forward_hook(fail)
+        with pytest.raises(KeyError, match="somebody's"), bypass(case.target, strength, mode=mode):
+            case.run()
+        hook.remove()
+        assert traces(case.unet) == untouched
     assert torch.equal(case.run(), case.plain)
 
 
@@ -136,6 +141,65 @@ def test_a_handle_is_set_and_removed_any_number_of_times():
     assert traces(case.unet) == untouched
     with pytest.raises(ValueError, match="was removed"):
         handle.strength = 0.5
+
+
+def test_a_lost_handle_is_disabled_through_whatever_shares_the_unet():
+    first, second = text_to_image(), text_to_image()
+    second.target.unet = first.unet
+    plain, untouched = first.run(), traces(first.unet)
+    for owner in (first.target, second.target, first.unet, torch.compile(first.unet, backend="eager")):
+        enable_bypass(first.target, 1.0)
+        with pytest.raises(ValueError, match="disable_bypass"):
+            enable_bypass(first.target, 0.5)
+        disable_bypass(owner)
+        assert traces(first.unet) == untouched
+    disable_bypass(first.target)
+    assert torch.equal(first.run(), plain)
+    with pytest.raises(ValueError, match="no U-Net"):
+        disable_bypass("a pipeline's name")
+
+
+def test_a_handle_lost_with_a_compiled_wrapper_or_a_mid_block_is_disabled_too():
+    unet = unconditional_unet()
+    untouched, mid_block = traces(unet), unet.mid_block
+    enable_bypass(torch.compile(unet, backend="eager"), 0.5)
+    gc.collect()
+    unet.mid_block = None
+    disable_bypass(unet)
+    unet.mid_block = mid_block
+    assert traces(unet) == untouched
+
+
+def test_a_dropped_unet_is_freed_with_its_bypass():
+    unet = unconditional_unet()
+    enable_bypass(unet, 0.5)
+    freed = weakref.ref(unet)
+    del unet
+    gc.collect()
+    assert freed() is None
+
+
+def test_the_bypass_of_guidance_is_left_to_its_own_handle():
+    unet = unconditional_unet()
+    guidance = enable_bypass_guidance(unet, 0.5, 2.0)
+    with pytest.raises(ValueError, match="serves as guidance"):
+        disable_bypass(unet)
+    guidance.remove()
+    disable_bypass(unet)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_bypassed_model_is_not_copied_and_copies_again_afterwards(strength):
+    case = text_to_image()
+    with bypass(case.target, strength):
+        for copied in (copy.deepcopy, pickle.dumps):
+            for part in (case.unet, case.unet.mid_block):
+                with pytest.raises(ValueError, match="cannot be copied or pickled under a bypass: remove that first"):
+                    copied(part)
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(case.unet)))
+    plain = case.run()
+    case.target.unet = twin
+    assert torch.equal(case.run(), plain)
 
 
 def test_blend_is_the_weighted_mean_of_input_and_output():
@@ -224,7 +288,6 @@ def test_the_residual_of_a_controlnet_is_added_after_the_bypass():
 
 
 def test_lora_layers_of_peft_are_bypassed_with_the_rest():
-    peft = pytest.importorskip("peft")
     case = text_to_image()
     case.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"], init_lora_weights="gaussian"))
     plain = case.run()
@@ -239,7 +302,9 @@ def test_lora_layers_of_peft_are_bypassed_with_the_rest():
 
 
 def test_two_threads_with_two_pipelines_do_not_meet():
+    """Each waits in the middle of every call of its U-Net until the other is there too."""
     cases = [text_to_image(), text_to_image()]
+    barrier = threading.Barrier(2, timeout=30)
     settings = [("ramp(0, 0.9)", "blend"), ("0.5", "channels")]
 
     def run(index, images):
@@ -249,11 +314,15 @@ def test_two_threads_with_two_pipelines_do_not_meet():
     alone, together = {}, {}
     for index in range(2):
         run(index, alone)
+    met = []
+    for case in cases:
+        case.unet.down_blocks[0].register_forward_hook(lambda *_: met.append(barrier.wait()))
     threads = [threading.Thread(target=run, args=(index, together)) for index in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(met) == 4
     assert torch.equal(alone[0], together[0])
     assert torch.equal(alone[1], together[1])
     assert not torch.equal(alone[0], alone[1])
@@ -286,7 +355,7 @@ def test_two_threads_that_share_a_unet_have_each_its_own_strength():
 
 
 class Recorder(Schedule):
-    """Strength 0 everywhere; remembers the noise levels that it was asked for."""
+    """Strength 0.5 everywhere; remembers the noise levels that it was asked for."""
 
     def __init__(self):
         self.sigmas = []
@@ -294,7 +363,7 @@ class Recorder(Schedule):
     def _at(self, space, sigma):
         if isinstance(sigma, torch.Tensor):
             self.sigmas += sigma.tolist()
-        return space.zeros_like(sigma)
+        return space.full_like(sigma, 0.5)
 
 
 def test_a_scheduler_may_be_exchanged_while_the_bypass_is_attached():
@@ -321,6 +390,7 @@ def test_steered_is_the_bypass_of_a_recipe():
         assert traces(case.unet) == untouched
 
 
-def test_the_package_offers_both():
+def test_the_package_offers_all_three():
     assert leadline.bypass is bypass
     assert leadline.enable_bypass is enable_bypass
+    assert leadline.disable_bypass is disable_bypass

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from tiny_pipelines import LATENT, draw, randomize, unconditional_unet
+from tiny_pipelines import LATENT, TEXT, draw, randomize, text_unet, unconditional_unet
 from torch._dynamo.testing import CompileCounter
 
 from leadline import bypass, enable_bypass, ramp
@@ -115,6 +115,68 @@ def test_a_unet_that_was_compiled_and_called_before(way, make):
     assert not torch.equal(eager(0.1, make=make), plain)
     assert counts == counts[:1] * 10
     assert graphs.frame_count == counts[0]
+
+
+@pytest.mark.parametrize("way", [wrapped, in_place])
+def test_full_and_partial_by_turns(way):
+    """A full bypass leaves the mid-block out where it can: never in a graph that serves the next strength."""
+    graphs = CompileCounter()
+    unet = way(small_unet(), graphs)
+    plain, expected = run(unet), {strength: eager(strength) for strength in (1.0, 0.5)}
+    handle = enable_bypass(unet, 1.0)
+    for strength in (1.0, 0.5, 1.0):
+        handle.strength = strength
+        assert torch.equal(run(unet), expected[strength])
+    handle.remove()
+    assert torch.equal(run(unet), plain)
+    for strength in (1.0, 0.5, 1.0):
+        with bypass(unet, strength):
+            assert torch.equal(run(unet), expected[strength])
+    assert torch.equal(run(unet), plain)
+    assert graphs.frame_count == 2
+
+
+def test_the_unet_of_stable_diffusion():
+    """One level of it: every layer more is traced for seconds."""
+    unet = text_unet(block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))
+    given = draw(2, 4, LATENT, LATENT, seed=1), torch.tensor(500), draw(2, 4, TEXT, seed=2)
+
+    def images(model):
+        with torch.no_grad():
+            return model(*given).sample
+
+    strengths, expected = (0.0, 0.3, 1.0), []
+    for strength in strengths:
+        with bypass(unet, strength):
+            expected.append(images(unet))
+    graphs = CompileCounter()
+    compiled = torch.compile(unet, backend=graphs)
+    plain = images(compiled)
+    counts = []
+    for strength, image in zip(strengths, expected, strict=True):
+        with bypass(compiled, strength):
+            assert torch.equal(images(compiled), image)
+        counts.append(graphs.frame_count)
+    assert counts == counts[:1] * 3
+    assert torch.equal(images(compiled), plain)
+    assert torch.equal(expected[0], plain)
+    assert not torch.equal(expected[1], plain)
+
+
+@pytest.mark.parametrize("mode", ["elements", "channels"])
+def test_a_graph_of_any_size(mode):
+    unet = torch.compile(small_unet(), backend="eager", dynamic=True)
+    for size in (8, 12):
+        x = draw(2, 1, size, size, seed=1)
+        plain = small_unet()
+        with bypass(unet, 0.4, mode=mode), bypass(plain, 0.4, mode=mode), torch.no_grad():
+            assert torch.equal(unet(x, torch.tensor(500)), plain(x, torch.tensor(500)))
+
+
+def test_a_choice_of_no_element_is_refused_in_a_graph_too():
+    unet = wrapped(small_unet(), "eager")
+    with bypass(unet, 0.001, mode="elements"), pytest.raises(ValueError, match="= 0 of the 256 elements"):
+        run(unet)
 
 
 def test_a_schedule_over_many_steps_is_one_graph():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_pipelines import draw
 
-from leadline.steering.modes import MODES, combine, ranking
+from leadline.steering.modes import MODES, check_choice, combine, ranking
 
 H, M = draw(3, 6, 4, 4, seed=1), draw(3, 6, 4, 4, seed=2)
 
@@ -65,8 +65,27 @@ def test_the_choice_grows_with_the_strength_and_hangs_on_the_seed_alone(mode):
     assert any(not torch.equal(other, chosen[1]) for other in others)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_activations_of_fewer_and_more_axes(mode):
+    """Signals [n, c, l] and videos [n, c, t, h, w] are mixed as images of the same numbers are."""
+    mixed = combine(mode, 3, H, M, at(0.1, 0.5, 0.9))
+    for shape in ((3, 6, 16), (3, 6, 2, 2, 4)):
+        a = at(0.1, 0.5, 0.9).reshape(-1, *[1] * (len(shape) - 1))
+        assert torch.equal(combine(mode, 3, H.reshape(shape), M.reshape(shape), a), mixed.reshape(shape))
+
+
+def test_a_fraction_that_rounds_to_none_is_refused():
+    for mode, count in (("channels", 16), ("elements", 256)):
+        with pytest.raises(ValueError, match=rf"= 0 of the {count} {mode}.*strength above"):
+            check_choice(mode, 0.5 / count, count)
+        check_choice(mode, 0.51 / count, count)
+        check_choice(mode, 0.0, count)
+        check_choice(mode, 1e-9, None)
+    check_choice("blend", 1e-9, 16)
+
+
 def test_the_global_generator_is_not_touched():
     before = torch.get_rng_state()
     ranking.cache_clear()
-    ranking("elements", 1, 3, 4, 4, "cpu")
+    ranking("elements", 1, 48, "cpu")
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,6 +1,7 @@
 """What cannot be bypassed is refused, before anything runs, and the message says what there is."""
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -10,11 +11,24 @@ from diffusers import (
     DiTTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     StableDiffusionInstructPix2PixPipeline,
+    UNet1DModel,
+    UNetSpatioTemporalConditionModel,
 )
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, UNetMidBlock2DCrossAttn
-from tiny_pipelines import LATENT, assemble, autoencoder, ddim, draw, text_to_image, text_unet, unconditional_unet
+from tiny_pipelines import (
+    LATENT,
+    assemble,
+    autoencoder,
+    ddim,
+    draw,
+    randomize,
+    text_to_image,
+    text_unet,
+    unconditional_unet,
+)
 
 from leadline import bypass, enable_bypass, ramp, window
+from leadline.steering.modes import MODES
 from leadline.theory.exact import MultiDeltaDenoiser
 
 
@@ -144,6 +158,111 @@ def test_a_shape_that_cannot_be_told_before_is_checked_at_the_first_call():
     unet.mid_block = Secretive()
     with bypass(unet, 0.5), pytest.raises(ValueError, match=r"\[1, 16, 4, 4\] into \[1, 32, 4, 4\]"), torch.no_grad():
         unet(draw(1, 1, LATENT, LATENT, seed=0), 3)
+
+
+class Pair(Widening):
+    """A mid-block of somebody else's that gives two tensors."""
+
+    def forward(self, hidden_states, temb=None):
+        return hidden_states, hidden_states
+
+
+class SecretivePair(Pair):
+    def forward(self, hidden_states, temb=None):
+        assert hidden_states.flatten()[0].item() < 1e9
+        return super().forward(hidden_states, temb)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_mid_block_that_gives_no_tensor_is_refused(strength):
+    unet = unconditional_unet()
+    unet.mid_block = Pair()
+    refused(unet, strength, match="the mid-block's output is tuple: only a mid-block that turns one tensor")
+    unet.mid_block = SecretivePair()
+    with bypass(unet, strength), pytest.raises(ValueError, match="output is tuple"), torch.no_grad():
+        unet(draw(1, 1, LATENT, LATENT, seed=0), 3)
+
+
+def test_the_shape_is_checked_at_a_full_bypass_too():
+    """A block that may change the shape is not left out."""
+    unet = unconditional_unet()
+    unet.mid_block = Secretive()
+    with bypass(unet, 1.0), pytest.raises(ValueError, match=r"\[1, 16, 4, 4\] into \[1, 32, 4, 4\]"), torch.no_grad():
+        unet(draw(1, 1, LATENT, LATENT, seed=0), 3)
+
+
+def video_unet():
+    """Stable Video Diffusion's, tiny: 2 videos of 3 frames."""
+    unet = UNetSpatioTemporalConditionModel(
+        sample_size=LATENT,
+        in_channels=8,
+        block_out_channels=(32, 32),
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+        layers_per_block=1,
+        cross_attention_dim=8,
+        num_attention_heads=2,
+    )
+    given = draw(2, 3, 8, LATENT, LATENT, seed=1), 500, draw(2, 1, 8, seed=2), torch.ones(2, 3)
+    return randomize(unet, 0), given
+
+
+def signal_unet():
+    """Of one axis, as in audio and motion."""
+    unet = UNet1DModel(
+        sample_size=16,
+        in_channels=2,
+        out_channels=2,
+        extra_in_channels=64,
+        block_out_channels=(32, 32),
+        down_block_types=("DownBlock1DNoSkip", "DownBlock1D"),
+        up_block_types=("UpBlock1D", "UpBlock1DNoSkip"),
+    )
+    return randomize(unet, 0), (draw(2, 2, 16, seed=1), 500)
+
+
+@pytest.mark.parametrize("make", [video_unet, signal_unet])
+def test_unets_of_videos_and_signals(make):
+    unet, given = make()
+
+    def run(strength, mode):
+        with bypass(unet, strength, mode=mode, scheduler=DDIMScheduler()), torch.no_grad():
+            return unet(*given).sample
+
+    plain, found = unet(*given).sample, {}
+    for mode in MODES:
+        assert torch.equal(run(0.0, mode), plain)
+        found[mode] = run(0.5, mode)
+    assert not any(torch.equal(first, second) for first, second in combinations([plain, *found.values()], 2))
+    full = run(window(1.0), "blend")
+    assert torch.equal(run(1.0, "elements"), full)
+    unet.mid_block.forward = lambda hidden_states, *_args, **_options: hidden_states
+    assert torch.equal(unet(*given).sample, full)
+
+
+def test_a_schedule_that_is_0_on_all_the_models_levels():
+    case = text_to_image()
+    for nowhere in ("window(0.5, sigma_min=20)", "ramp(0.1, 0.5) & window(1, sigma_max=1) & window(1, sigma_min=2)"):
+        refused(case.target, nowhere, match=r"is 0 at every noise level there is, 0\.0292 to 14\.6.*widen it")
+    enable_bypass(case.target, "ramp(0, 0) & window(1, sigma_min=20)").remove()
+    handle = enable_bypass(case.target, 0)
+    with pytest.raises(ValueError, match="widen it"):
+        handle.strength = window(sigma_min=20.0)
+    handle.remove()
+
+
+def test_a_choice_of_no_channel_or_element():
+    unet, x = unconditional_unet(), draw(1, 1, LATENT, LATENT, seed=0)
+    refused(unet, 0.03, mode="channels", match=r"round\(0\.03 \* 16\) = 0 of the 16 channels.*strength above 0\.031")
+    refused(unet, ramp(0.0, 0.03), mode="channels", scheduler=DDIMScheduler(), match="= 0 of the 16 channels")
+    with bypass(unet, 0.001, mode="elements") as handle, torch.no_grad():
+        with pytest.raises(ValueError, match="= 0 of the 256 elements"):
+            unet(x, 3)
+        handle.strength = 0.01
+        unet(x, 3)
+    enable_bypass(unet, 0, mode="channels").remove()
 
 
 def test_branches_want_a_pipeline_known_to_have_two():

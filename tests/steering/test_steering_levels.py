@@ -117,6 +117,36 @@ def test_schedulers_without_such_levels_are_refused(made):
         levels_of(made)
 
 
+def test_timesteps_that_do_not_follow_the_noise_levels_are_refused():
+    with pytest.raises(ValueError, match="interpolation_type='log_linear'.*take interpolation_type='linear'"):
+        levels_of(EulerDiscreteScheduler(**BETAS, interpolation_type="log_linear"))
+    for options in ({"sigma_max": 80.0}, {"sigma_min": 0.002}):
+        made = EulerDiscreteScheduler(**BETAS, use_karras_sigmas=True, **options)
+        with pytest.raises(ValueError, match=r"its ladder, from 0\.02917 to 14\.61, and do not tell the levels beyond"):
+            levels_of(made)
+        levels_of(EulerDiscreteScheduler(**BETAS, **options))
+    inherited = DPMSolverMultistepScheduler.from_config(
+        EulerDiscreteScheduler(**BETAS, sigma_max=80.0).config, use_karras_sigmas=True
+    )
+    with pytest.raises(ValueError, match="DPMSolverMultistepScheduler with noise levels from 0.02917 to 80"):
+        levels_of(inherited)
+
+
+@pytest.mark.parametrize("options", [{"sigma_min": 0.0292, "sigma_max": 14.6146}, {"interpolation_type": "log_linear"}])
+def test_levels_of_its_own_spacing_within_the_ladder(options):
+    made = EulerDiscreteScheduler(**BETAS, use_karras_sigmas=True, **options)
+    made.set_timesteps(11)
+    found = levels_of(made).sigma(made.timesteps)
+    assert found.numpy() == pytest.approx(made.sigmas[:-1].double().numpy(), rel=2e-3)
+
+
+def test_a_continuous_scheduler_knows_the_levels_that_it_was_given():
+    """Stable Video Diffusion's."""
+    options = {"use_karras_sigmas": True, "timestep_type": "continuous", "prediction_type": "v_prediction"}
+    grid = levels_of(EulerDiscreteScheduler(**BETAS, sigma_min=0.002, sigma_max=700.0, **options)).grid
+    assert grid[[0, -1]] == pytest.approx([0.002, 700.0])
+
+
 @pytest.mark.parametrize("make", [text_to_image, lambda: image_to_image(strength=0.6)], ids=["text", "image"])
 @pytest.mark.parametrize(
     "kind", [DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler]

@@ -16,6 +16,7 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -167,16 +168,17 @@ def assemble(kind: Any, unet: Any = None, **parts: Any) -> Any:
     return pipe
 
 
-def assemble_xl(kind: Any) -> Any:
+def assemble_xl(kind: Any, unet: Any = None, **parts: Any) -> Any:
     pipe = kind(
         vae=autoencoder(),
         text_encoder=None,
         text_encoder_2=None,
         tokenizer=None,
         tokenizer_2=None,
-        unet=xl_unet(),
+        unet=xl_unet() if unet is None else unet,
         scheduler=scheduler(),
         add_watermarker=False,
+        **parts,
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -243,6 +245,13 @@ def controlled(**options: Any) -> Case:
     control = randomize(ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8)), 8)
     pipe = assemble(StableDiffusionControlNetPipeline, unet, controlnet=control)
     return Case(pipe, _images, _prompts() | {"image": _picture(), "height": PIXELS, "width": PIXELS} | options)
+
+
+def xl_controlled() -> Case:
+    unet = xl_unet()
+    control = randomize(ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8)), 8)
+    pipe = assemble_xl(StableDiffusionXLControlNetPipeline, unet, controlnet=control)
+    return Case(pipe, _images, _xl_prompts() | {"image": _picture(), "height": PIXELS, "width": PIXELS})
 
 
 def unguided() -> Case:
@@ -336,6 +345,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "XL": xl_text_to_image,
     "XL image-to-image": xl_image_to_image,
     "ControlNet": controlled,
+    "XL ControlNet": xl_controlled,
     "IP-Adapter": with_image_prompt,
     "low rank": adapted,
     "offload": offloaded,

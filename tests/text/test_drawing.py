@@ -97,6 +97,16 @@ def test_without_classes_no_class_is_asked_for() -> None:
     assert asked.columns() == {"prompt": asked.prompts}
 
 
+def test_no_class_is_asked_for_where_captions_do_not_tell_it() -> None:
+    told = replace(TRAINING, captions=tuple(CLASSES[label] for label in TRAINING.labels))
+    assert requests_for(SPEC, told, None).prompted == requests_for(SPEC, told, None).prompts
+    unsaid = replace(TRAINING, captions=("a digit",) * 40)
+    assert requests_for(SPEC, unsaid, None).prompted is None
+    # The held-out images' captions are the prompts: they must agree with the training images' too.
+    swapped = replace(HELD_OUT, captions=tuple(CLASSES[1 - label] for label in HELD_OUT.labels))
+    assert requests_for(FROM_IMAGES, told, swapped).prompted is None
+
+
 def test_shards_hold_the_images_of_the_prompts_and_what_was_asked(pipe: Any, tmp_path: Path) -> None:
     asked = requests_for(FROM_IMAGES, TRAINING, HELD_OUT)
     draw_text(pipe, FROM_IMAGES, asked, tmp_path)

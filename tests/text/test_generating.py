@@ -1,5 +1,6 @@
 """Images of text-to-image pipelines: what they hang on, and that nothing else matters."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from leadline.recipe import SampleSpec, SteerSpec
 from leadline.rng import generator_for
+from leadline.text.building import noise_schedule
 from leadline.text.generating import TEXT_SAMPLERS, check_sampling, generate, own_size, prepared, with_sampler
 
 PROMPTS = ["a six", "a nine", "two", "", "a six"]
@@ -148,6 +150,13 @@ def test_image_to_image_starts_from_the_image(pipe: Any) -> None:
 
 def test_another_size(pipe: Any) -> None:
     assert own_size(pipe) == 16
+    for given, expected in (([8, 8], 16), ([8, 12], None), (None, None)):
+        other = SimpleNamespace(unet=SimpleNamespace(config={"sample_size": given}), vae_scale_factor=2)
+        if expected is None:
+            with pytest.raises(ValueError, match="expected one number or two equal ones: give the size .*--size"):
+                own_size(other)
+        else:
+            assert own_size(other) == expected
     assert generate(pipe, ["a"], indices=[0], size=32, **USUAL).shape == (1, 3, 32, 32)
 
 
@@ -201,10 +210,16 @@ def test_other_pipelines_and_samplers_are_refused(pipe: Any) -> None:
     [
         ({"sampler": "ancestral"}, r"'ancestral' is not one of a text-to-image model \(ddim, euler, heun, dpm\+\+\)"),
         ({"init_strength": 0.01, "steps": 50}, "0.01 of 50 steps leaves none: give 100 steps"),
-        ({"guidance": 1.0, "steer": SteerSpec(strength=1, branch="conditional")}, "at sample.guidance=1 there is none"),
+        ({"steps": 1001}, "DDIMScheduler takes no 1001 steps .--set sample.steps="),
+        ({"steer": SteerSpec(strength=1, schedule="window(1) + 0.5")}, "has strength 1.5 at noise level"),
+        ({"steer": SteerSpec(strength=1, schedule="window(sigma_min=99)")}, "has strength 0 at all 50 noise levels"),
+        (
+            {"guidance": 1.0, "steer": SteerSpec(strength=1, branch="conditional")},
+            "at --set sample.guidance=1 there is none",
+        ),
     ],
 )
 def test_a_spec_that_cannot_be_drawn_is_refused(spec: dict[str, Any], message: str) -> None:
-    check_sampling(SampleSpec())
+    check_sampling(SampleSpec(), noise_schedule())
     with pytest.raises(ValueError, match=message):
-        check_sampling(SampleSpec(**spec))
+        check_sampling(SampleSpec(**spec), noise_schedule())

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from tiny_text import saved_pipeline
 
 from leadline.errors import LeadlineError
-from leadline.text.loading import load_text_pipeline
+from leadline.text.loading import load_text_pipeline, pipeline_fingerprint, pipeline_folder
+from leadline.text.parts import Part, needed
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -96,6 +97,54 @@ def test_several_files_lie_beside_their_list(folder: Path) -> None:
     listed = {"metadata": {}, "weight_map": dict.fromkeys(load_file(outside), "../../outside.safetensors")}
     (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(listed))
     with pytest.raises(LeadlineError, match="does not list files of weights that lie beside it"):
+        load_text_pipeline(str(folder))
+
+
+LISTED = "diffusion_pytorch_model.safetensors.index.json"
+
+
+def test_a_list_beside_the_weights_is_refused_whatever_it_names(folder: Path) -> None:
+    unet = folder / "unet"
+    (unet / "benign.bin").write_bytes(pickle.dumps(Payload()))
+    (unet / LISTED).write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": "benign.bin"}}))
+    for read in (load_text_pipeline, lambda source: pipeline_fingerprint(Path(source))):
+        with pytest.raises(LeadlineError, match="weights twice, by diffusion_pytorch_model.safetensors and .*remove"):
+            read(str(folder))
+
+
+def test_the_fingerprint_covers_every_file_of_weights_whatever_its_name(folder: Path) -> None:
+    unet = folder / "unet"
+    weights = load_file(unet / "diffusion_pytorch_model.safetensors")
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    (unet / LISTED).write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(weights, "other.safetensors")}))
+    found = set()
+    for factor in (1, 2):
+        save_file({name: factor * value for name, value in weights.items()}, unet / "other.safetensors")
+        load_text_pipeline(str(folder))
+        found.add(pipeline_fingerprint(folder))
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("way", ["adapter_config.json", "config.json"])
+def test_weights_from_elsewhere_are_refused(way: str, folder: Path) -> None:
+    if way == "config.json":
+        rewritten(folder / "text_encoder" / way, lambda config: config.update(transformers_weights="adapter_model.bin"))
+    else:
+        (folder / "text_encoder" / way).write_text("{}")
+    with pytest.raises(LeadlineError, match=rf"text_encoder names weights beside its own \({way}\)"):
+        load_text_pipeline(str(folder))
+
+
+def test_a_tokenizer_needs_its_words(folder: Path) -> None:
+    words = folder / "tokenizer"
+    for name in ("tokenizer.json", "merges.txt"):
+        (words / name).unlink(missing_ok=True)
+    with pytest.raises(LeadlineError, match=r"tokenizer has no vocabulary \(tokenizer.json, or vocab.json and merges"):
+        load_text_pipeline(str(folder))
+    (words / "merges.txt").write_text("#version: 0.2\n")
+    more = {"<|startoftext|>": 0, "<|endoftext|>": 1, **{f"word{number}</w>": number + 2 for number in range(90)}}
+    (words / "vocab.json").write_text(json.dumps(more))
+    with pytest.raises(LeadlineError, match="tokenizer has 92 words and text_encoder knows 74"):
         load_text_pipeline(str(folder))
 
 
@@ -226,7 +275,10 @@ def test_fetching_takes_what_loading_reads(
     for part in ("unet", "vae"):
         shutil.rmtree(snapshot / part)
     there = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
-    offered = [*there, "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "v1-5.ckpt"]
+    weights = "unet/diffusion_pytorch_model"
+    surplus = [f"{weights}.bin", f"{weights}.fp16.safetensors", f"{weights}-00001-of-00002.bin", "v1-5.ckpt"]
+    surplus += [f"{weights}.safetensors.index.json", f"{weights}-00001-of-00002.safetensors"]
+    offered = [*there, *surplus]
     fetched = []
 
     def download(repository: str, name: str, **_: object) -> None:
@@ -238,6 +290,38 @@ def test_fetching_takes_what_loading_reads(
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert draw(load_text_pipeline("someone/model", download=True)).shape == (1, 16, 16, 3)
     assert sorted(fetched) == sorted(there)
+
+
+def test_fetching_goes_on_where_the_repository_has_moved(
+    folder: Path, touched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = cached(folder, tmp_path / "hub")
+    for part in ("unet", "tokenizer"):
+        shutil.rmtree(old / part)
+    new = old.parent / "beef"
+
+    def download(repository: str, name: str, **_: object) -> None:
+        (old.parent.parent / "refs" / "main").write_text(new.name)
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / name, new / name)
+
+    there = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repository: there)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert pipeline_folder("someone/model", download=True) == new
+    assert touched == []
+
+
+def test_fetching_several_files_takes_those_of_the_variant_alone() -> None:
+    part = {"unet": Part(library="diffusers", classes=(), weights="model")}
+    half = ["model.safetensors.index.fp16.json", "model.fp16-00001-of-00002.safetensors"]
+    others = [
+        "model-00001-of-00002.safetensors",
+        "model.fp16-00001-of-00002.bin",
+        "model.ema-00001-of-00002.safetensors",
+    ]
+    found = needed([f"unet/{name}" for name in (*half, *others, "config.json")], part)
+    assert sorted(found) == sorted(["model_index.json", "unet/config.json", *(f"unet/{name}" for name in half)])
 
 
 @pytest.mark.parametrize("source", ["nowhere", "../up", "https://huggingface.co/someone/model", "a/b/c", "-x/y"])

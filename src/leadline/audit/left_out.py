@@ -12,6 +12,7 @@ from leadline.audit.frechet import Gaussian
 from leadline.audit.manifold import Neighborhoods
 from leadline.audit.neighbors import nearest_neighbors
 from leadline.audit.rows import float64_rows
+from leadline.errors import NotMeasurable
 
 TILE_VALUES = 2**22
 """Distances held at a time, float64."""
@@ -30,10 +31,12 @@ def frechet_without(
 ) -> Float[np.ndarray, " b"]:
     """Heusel et al. (2017), eq. 6, of the images outside each block to the reference; float64, as `frechet_distance`.
 
-    features: [n, d], finite; blocks: 0 to b - 1, with 2 images or more outside each. With R the reference's root and Y
-    the centred features outside a block, tr(CC')^½ is the sum of the singular values of YRᵀ/√(n-1). XRᵀ is taken once;
-    for each block the smaller of its two Gram matrices is decomposed: time b·min(n, d)³, memory of it and of n·d.
+    features: [n, d], finite; blocks: 0 to b - 1, with 2 images or more outside each, else NotMeasurable. With R the
+    reference's root and Y the centred features outside a block, tr(CC')^½ is the sum of the singular values of
+    YRᵀ/√(n-1). XRᵀ is taken once; for each block the smaller of its two Gram matrices is decomposed: time
+    b·min(n, d)³, memory of it and of n·d.
     """
+    _check_outside(blocks, 2)
     wide = torch.from_numpy(features.astype(np.float64)).to(reference.mean.device)
     mean = wide.mean(0)
     centred = wide - mean
@@ -56,8 +59,9 @@ def vendi_without(
 ) -> Float[np.ndarray, " b"]:
     """Friedman and Dieng (2023), Definition 3.1, of the images outside each block; float64, as `vendi_score`.
 
-    features: [n, d], of any lengths but 0; blocks: 0 to b - 1, with an image or more outside each.
+    features: [n, d], of any lengths but 0; blocks: 0 to b - 1, with an image or more outside each, else NotMeasurable.
     """
+    _check_outside(blocks, 1)
     unit = np.concatenate([rows for _, rows in float64_rows(features, unit_length=True)])
     spectra = _Spectra(torch.from_numpy(unit).to(device), centre=False)
     found = []
@@ -73,10 +77,11 @@ def recall_and_coverage_without(
     """Kynkäänniemi et al. (2019), recall, and Naeem et al. (2020), coverage, of the samples outside each block.
 
     samples, training: balls around n samples and m training images, each to the k-th nearest other of its set; k + 1
-    samples or more outside each block. All m·n distances are taken once: a block takes its hits away, and those balls
-    grow that reached to an image of it. Time m·n·d, memory of a few tiles; float64, but distances that tie with a
-    radius may count either way.
+    samples or more outside each block, else NotMeasurable. All m·n distances are taken once: a block takes its hits
+    away, and those balls grow that reached to an image of it. Time m·n·d, memory of a few tiles; float64, but distances
+    that tie with a radius may count either way.
     """
+    _check_outside(blocks, k + 1)
     device = samples.device
     balls, points = _on(samples.features, device), _on(training.features, device)
     radii, reach = torch.from_numpy(samples.radii).to(device), torch.from_numpy(training.radii).to(device)
@@ -140,6 +145,15 @@ class _Spectra:
                 gram = gram - torch.outer(total, total) / (~inside).sum()
         eigenvalues: Tensor = torch.linalg.eigvalsh(gram)
         return eigenvalues.clamp(min=0)
+
+
+def _check_outside(blocks: Int[np.ndarray, " n"], fewest: int) -> None:
+    outside = len(blocks) - int(np.bincount(blocks).max())
+    if outside < fewest:
+        raise NotMeasurable(
+            f"a block jackknife needs {fewest} images or more outside each block, there are {outside}: draw more "
+            "(--num-images)"
+        )
 
 
 def _each(blocks: Int[np.ndarray, " n"], device: torch.device) -> Iterator[Bool[Tensor, " n"]]:

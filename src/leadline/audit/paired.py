@@ -18,6 +18,8 @@ from leadline.progress import ProgressCallback, silent
 from leadline.recipe import AuditSpec
 from leadline.records import ImageSet, Measurement, Splits
 
+VERSION = 2
+"""Raised when what is tested, or how, changes: tests that were kept are then made anew."""
 OTHER_LABELER = (
     "the labelers of the two sets are not the same: an image of one of the sets is, to the byte, among the labeler's, "
     "which leaves it out; give other labelled images (--labeler DATA)"
@@ -45,7 +47,9 @@ def paired_audit(
     with the prompts, nearness to the images they started from. Each is a Measurement `paired_difference` of the group
     and with the params of the audits' own, and the params of (its name), p (two-sided, of no difference, of this one
     test: see `holm`), base and other (the audits' own values), and for shares gained and lost (images that count in
-    the other set alone, and in the base alone); n counts pairs. What cannot be tested is not measurable, with the
+    the other set alone, and in the base alone); n counts pairs. The Fréchet distance's bias depends on the spread of
+    the set, so that of a difference does not cancel: its value is corrected, with plain (other - base) in the params
+    and, where its sign is not to be relied on, doubt (why). What cannot be tested is not measurable, with the
     reason. The tests tell what other seeds would change; the trained model, its training data, labeler and encoders
     are taken as given.
 

@@ -15,6 +15,11 @@ from leadline.errors import LeadlineError
 from leadline.records import Measurement
 
 GIVEN = "; the training images taken as given"
+IMAGES_PER_DIMENSION = 2
+"""With fewer the jackknife takes the Fréchet distance's bias off too much: at 1.1 of them a difference of 0.63 was 1.17
+on average, and its 95 % interval held it in 8 of 10 simulations."""
+RATES = (-1.0, 1.0)
+"""Between these two rates differ."""
 
 
 def compare_fidelity(pair: Pair) -> Iterator[Measurement]:
@@ -55,11 +60,17 @@ class _InSpace:
 
     def frechet_distance(self) -> Found:
         base, other = self.values("frechet_distance")
-        blocks = self.pair.blocks(self.base.features.shape[1])
+        n, dimension = self.base.features.shape
+        blocks = self.pair.blocks(dimension)
         gaussian = self.reference.gaussian
         without, other_without = (frechet_without(c.features, gaussian, blocks) for c in (self.base, self.other))
-        remark = f"{GIVEN}; both sets have the upward bias of their n, which nearly cancels"
-        return self.pair.by_blocks(base, other, (without, other_without), blocks, remark)
+        doubt = ""
+        if n < IMAGES_PER_DIMENSION * dimension:
+            doubt = (
+                f"{n:,} images in {dimension:,} dimensions: the bias of fewer than {IMAGES_PER_DIMENSION} images per "
+                "dimension is large and its correction rough; draw more (--num-images), or compare the kernel distance"
+            )
+        return self.pair.by_blocks_corrected(base, other, (without, other_without), blocks, doubt, GIVEN)
 
     def kernel_distance(self) -> Found:
         base, other = self.values("kernel_distance")
@@ -94,7 +105,7 @@ class _InSpace:
     def _by_blocks(self, name: str) -> Found:
         base, other = self.values(name)
         without, other_without = (found[name] for found in self._left_out)
-        return self.pair.by_blocks(base, other, (without, other_without), self.pair.blocks(), GIVEN)
+        return self.pair.by_blocks(base, other, (without, other_without), self.pair.blocks(), GIVEN, limits=RATES)
 
     @cached_property
     def _left_out(self) -> list[dict[str, Float[np.ndarray, " b"]]]:

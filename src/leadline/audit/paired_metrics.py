@@ -187,7 +187,8 @@ def _vendi(pair: Pair, space: str) -> Found:
     base, other = (vendi_score(features)[0] for features in both)
     blocks = pair.blocks(both[0].shape[1])
     without, other_without = (vendi_without(features, blocks, device=pair.base.device) for features in both)
-    return pair.by_blocks(base, other, (without, other_without), blocks)
+    remark = f"; scores of {pair.n:,} images each, not corrected to those of more"
+    return pair.by_blocks(base, other, (without, other_without), blocks, remark)
 
 
 def compare_prompted(pair: Pair) -> Iterator[Measurement]:

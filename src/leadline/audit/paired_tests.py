@@ -62,26 +62,30 @@ def jackknifed(value: float, linear: Float[np.ndarray, " n"], level: float, *, p
 
 
 def block_jackknifed(
-    value: float, without: Float[np.ndarray, " b"], sizes: Int[np.ndarray, " b"], level: float
-) -> Inference:
+    value: float,
+    without: Float[np.ndarray, " b"],
+    sizes: Int[np.ndarray, " b"],
+    level: float,
+    *,
+    corrected: bool = False,
+) -> tuple[float, Inference]:
     """Busing, Meijer and van der Leeden (1999), delete-m_j jackknife of a difference; t with b - 1 degrees of freedom.
 
-    value: of all n images; without: of all but each block's; sizes: images m_j of each block, Σ m_j = n; b of 2 or
-    more. With h = n/m_j and pseudo-values h·θ - (h-1)·θ₋ⱼ, of which θ_J is the mean weighted by m_j, the variance is
+    value: θ, of all n images; without: θ₋ⱼ, of all but each block's; sizes: images m_j of each block, Σ m_j = n; b of 2
+    or more. With h = n/m_j and pseudo-values h·θ - (h-1)·θ₋ⱼ, of which θ_J is the mean weighted by m_j, the variance is
     1/b · Σ (pseudo-value - θ_J)²/(h-1). For symmetric statistics it is too large rather than too small (Efron and
-    Stein, 1981), so the test holds its level where the statistic is no smooth one, too.
+    Stein, 1981), so the test holds its level where the statistic is no smooth one, too. Returns θ with its inference;
+    corrected: θ_J with its own, which lacks θ's bias of order 1/n.
     """
     if len(without) < 2:
         raise NotMeasurable(f"a block jackknife needs 2 blocks or more, {len(without)} given: draw more images")
     # A constant shift of both changes nothing but the digits that are lost.
-    apart = without - value
-    if not apart.any():
-        return student(value, 0.0, len(without) - 1, level)
-    n, ratio = sizes.sum(), sizes.sum() / sizes
+    apart, ratio = without - value, sizes.sum() / sizes
     pseudo = -(ratio - 1) * apart
-    center = float((pseudo * sizes).sum() / n)
+    center = float(np.average(pseudo, weights=sizes))
     variance = float((np.square(pseudo - center) / (ratio - 1)).mean())
-    return student(value, math.sqrt(variance), len(without) - 1, level)
+    tested = value + center if corrected else value
+    return tested, student(tested, math.sqrt(variance), len(without) - 1, level)
 
 
 def mcnemar(base: Bool[np.ndarray, " n"], other: Bool[np.ndarray, " n"], level: float) -> Inference:

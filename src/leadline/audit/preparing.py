@@ -59,13 +59,14 @@ def checked(spec: AuditSpec, metrics: Sequence[str] | str | None) -> AuditSpec:
     return spec
 
 
-def require_networks(spec: AuditSpec, *, download: bool = False, allow_torchscript: bool = False) -> None:
+def require_networks(spec: AuditSpec, *, download: bool = False, allow_torchscript: bool = False) -> tuple[str, ...]:
     """Raise LeadlineError now, before images are read or a model is trained, where an audit could not be carried out.
 
-    Metrics and encoders must be known and their weights at hand; with `download` they are fetched.
+    Metrics and encoders must be known and their weights at hand; with `download` they are fetched. Returns the names of
+    the feature spaces that the audit compares in.
     """
     checked(spec, None)
-    load_networks(spec, ANY_SHAPE, None, torch.device("cpu"), download, allow_torchscript)
+    return load_networks(spec, ANY_SHAPE, None, torch.device("cpu"), download, allow_torchscript).spaces
 
 
 def load_networks(

@@ -1,7 +1,8 @@
 """How far apart one model's images of different prompts are, of one seed each, beside those of different seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,11 @@ def prompt_distances(
     """Distances between the images of one seed and different prompts, per setting of the model; our reading of
     2505.17560, Figure 6, which says in words that they grow alike.
 
-    read: (setting, prompt, seed) -> uint8 [c, h, w], of one shape. Per setting: `prompt_distance` of each pair of
-    prompts and of all pairs, `prompt_distance_change` of all pairs against the setting `compared_with` at the same
-    seeds, and as the measure of how much images differ at all, `seed_distance`, between two seeds of one prompt (the
-    first and second seed, the third and fourth, ...). Means over seeds with Student t intervals; seeds are the units.
+    read: (setting, prompt, seed) -> uint8 [c, h, w], of one shape. Per setting: `prompt_distance` of each two prompts
+    (params first, second) and of all pairs (param pair), `prompt_distance_change` of all pairs against the setting
+    `compared_with` at the same seeds, and as the measure of how much images differ at all, `seed_distance`, between
+    two seeds of one prompt (the first and second seed, the third and fourth, ...). Means over seeds with Student t
+    intervals; seeds are the units.
     """
     pairs = list(combinations(range(len(prompts)), 2))
     found = {}
@@ -52,14 +54,16 @@ def prompt_distances(
     for setting, (between, apart) in found.items():
         params = {"setting": setting, "space": encoder.name}
         told: dict[str, Any] = {"level": level, "encoder": encoder, "params": params}
-        named = {f"{prompts[a]} | {prompts[b]}": between[:, a, b] for a, b in pairs}
-        whole = np.mean(list(named.values()), axis=0) if pairs else np.zeros(0)
-        measurements.append(_mean(DISTANCE, whole, ONE_PROMPT, pair=ALL, **told))
-        measurements += [_mean(DISTANCE, values, "", pair=pair, **told) for pair, values in named.items()]
+        whole = _over_pairs(between, pairs)
+        measurements.append(_mean(DISTANCE, whole, ONE_PROMPT, of={"pair": ALL}, **told))
+        measurements += [
+            _mean(DISTANCE, between[:, a, b], "", of={"first": prompts[a], "second": prompts[b]}, **told)
+            for a, b in pairs
+        ]
         if reference is not None and setting != compared_with:
-            before = np.mean([reference[0][:, a, b] for a, b in pairs], axis=0) if pairs else whole
+            before = _over_pairs(reference[0], pairs)
             change = {**told, "params": params | {"compared_with": compared_with}}
-            measurements.append(_mean(CHANGE, whole - before, ONE_PROMPT, pair=ALL, **change))
+            measurements.append(_mean(CHANGE, whole - before, ONE_PROMPT, of={"pair": ALL}, **change))
         measurements.append(_mean(BASELINE, apart, ONE_SEED, **told))
     return measurements
 
@@ -83,6 +87,12 @@ def _distances(
     return between, np.array(apart, dtype=np.float64)
 
 
+def _over_pairs(between: Float[np.ndarray, "s p p"], pairs: Sequence[tuple[int, int]]) -> Float[np.ndarray, " m"]:
+    """Mean over the pairs of each seed; nothing where there are no pairs."""
+    found: np.ndarray = np.mean([between[:, a, b] for a, b in pairs], axis=0) if pairs else np.zeros(0)
+    return found
+
+
 def _mean(
     name: str,
     values: Float[np.ndarray, " n"],
@@ -91,10 +101,13 @@ def _mean(
     level: float,
     encoder: Encoder,
     params: dict[str, Any],
-    pair: str | None = None,
+    of: Mapping[str, str] = MappingProxyType({}),
 ) -> Measurement:
-    """The mean over independent units with its interval, none for a single one; `reason` where there is none."""
-    whole = params if pair is None else params | {"pair": pair}
+    """The mean over independent units with its interval, none for a single one; `reason` where there is none.
+
+    of: which images, among the params.
+    """
+    whole = params | dict(of)
     sources = {"encoder": encoder.fingerprint}
     if len(values) == 0:
         return Measurement.not_measurable(name, reason, params=whole, computed_from=sources)

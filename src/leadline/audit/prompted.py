@@ -23,7 +23,8 @@ BLOCK = 256
 """Images whose distances to all held-out images are in memory at a time."""
 NO_PROMPTS = (
     "the samples bring no prompts with a class: they are those of a text-to-image run (text.… in its recipe) whose "
-    "training data has classes (data.groups)"
+    "training data has classes that its captions tell (data.groups=Male with data.captions=celeba): where images of "
+    "two classes share a caption, it asks for neither"
 )
 
 

@@ -153,14 +153,14 @@ def sample(
 ) -> None:
     """Draw images from a run's or a pipeline's model.
 
-    Options by --set: sample.num_images=1000, sample.seed=0, sample.sampler=ddim, sample.steps=50.
+    From a run they are drawn as its own, from a pipeline by the defaults, but for what is given by --set:
+    sample.num_images=1000, sample.seed=0, sample.sampler=ddim, sample.steps=50 and so on.
     """
     from leadline.experiment import sample_model
-    from leadline.recipe import Recipe, with_overrides
 
     check_overrides(overrides, "sample")
     with console() as progress:
-        sample_model(source, out, with_overrides(Recipe(), overrides or []).sample, progress)
+        sample_model(source, out, overrides or (), progress)
     print(out)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 3
 LISTS = ("--strength",)
-"""Flags that take several numbers: --strength 0 .25 .5 is read as --strength 0 --strength .25 --strength .5."""
+"""Flags that take several numbers: --strength 0 .25 .5, or --strength=0 .25 .5, is read as the flag before each."""
 
 
 def spread(argv: Sequence[str]) -> list[str]:
@@ -24,8 +24,9 @@ def spread(argv: Sequence[str]) -> list[str]:
     spelt: list[str] = []
     flag, fresh = "", False
     for word in argv:
-        if word in LISTS:
-            flag, fresh = word, True
+        name, given, _ = word.partition("=")
+        if name in LISTS:
+            flag, fresh = name, not given
         elif flag and _is_number(word):
             spelt += [] if fresh else [flag]
             fresh = False

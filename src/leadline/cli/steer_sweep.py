@@ -29,11 +29,16 @@ def steer_sweep(
     mode: Annotated[
         list[str] | None, typer.Option(help="blend (default), elements, channels, attenuate; repeatable.")
     ] = None,
-    num_images: Annotated[int | None, typer.Option(min=2, help="Images per setting; default: the run's.")] = None,
+    num_images: Annotated[int | None, typer.Option(min=3, help="Images per setting; default: the run's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all settings' images; default: the run's.")] = None,
     choose: Annotated[
-        str, typer.Option(metavar="MEASURE[,SPACE]", help="By what the best setting is chosen.")
-    ] = "frechet_distance",
+        str,
+        typer.Option(
+            metavar="MEASURE[,SPACE]",
+            help="By what the best setting is chosen: the kernel distance is not biased by the number of images, "
+            "frechet_distance is.",
+        ),
+    ] = "kernel_distance",
     confirm_seed: Annotated[
         int | None, typer.Option(min=0, help="Draw the chosen setting and strength 0 again from this seed, and test.")
     ] = None,
@@ -47,8 +52,9 @@ def steer_sweep(
 
     Every setting (strengths x schedules x modes) is a run folder of its own with RUN's model, tested against strength
     0 image by image, with Holm's correction over the settings. The page draws quality against memorization and bias.
-    RUN itself serves as strength 0 where its images are the same, and is audited anew if its audit is another.
-    Interrupted, the same command goes on. Options by --set: those of the audit (audit.metrics=bias,fidelity).
+    RUN itself serves as strength 0 where its images and its audit are the same; with another audit its images are
+    linked into a folder of their own, and RUN stays as it is. Interrupted, the same command goes on; confirmations on
+    several seeds are all kept and shown. Options by --set: those of the audit (audit.metrics=bias,fidelity).
     """
     check_overrides(overrides, "audit")
     changes = audit_changes(overrides, encoders=encoders)

@@ -78,12 +78,13 @@ def begun(text: str) -> str:
 def frontier_plots(sweep: SteerSweep, group: str | None, training: Measurement | None) -> list[Plot]:
     """Quality against memorization and against the share of `group`, in the first feature spaces.
 
-    training: that class's share in the training data.
+    Quality is what the setting was chosen by, else the first measure of it. training: that class's share in the
+    training data.
     """
     values = sweep.zero.values
     others = [_first(values, "nearest_distance") or _first(values, "nearest_copy_rate")]
     others.append(next((m for m in values if m.name == "share" and m.group == group), None))
-    quality = [m for m in values if m.name == _quality(values) and m.value is not None and m.group is None]
+    quality = [m for m in values if m.name == _quality(sweep) and m.value is not None and m.group is None]
     level = None
     if training is not None and training.value is not None:
         level = Level(y=training.value, label=f"training data {like(training, training.value)}")
@@ -96,9 +97,10 @@ def frontier_plots(sweep: SteerSweep, group: str | None, training: Measurement |
     return [plot for plot in drawn if plot is not None]
 
 
-def _quality(values: Sequence[Measurement]) -> str:
-    """The measure that stands for quality: the Fréchet distance where there is one, else the next that there is."""
-    return next((name for name in (*QUALITY, *PROMPTED) if _first(values, name) is not None), "")
+def _quality(sweep: SteerSweep) -> str:
+    """The measure that stands for quality: what the setting was chosen by, else the first that there is."""
+    chosen = () if sweep.choice is None else (sweep.choice.name,)
+    return next((name for name in (*chosen, *QUALITY, *PROMPTED) if _first(sweep.zero.values, name) is not None), "")
 
 
 def _first(values: Sequence[Measurement], name: str) -> Measurement | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from leadline.frontier import Choice, PairedTest, Setting, SteerSweep, is_better
+from leadline.frontier import Choice, Confirmation, PairedTest, Setting, SteerSweep, is_better
 from leadline.records import Measurement
 from leadline.report.content import Cell, Finding, Section, TableView
 from leadline.report.doses import (
@@ -62,7 +62,35 @@ def _reading(sweep: SteerSweep) -> list[str]:
         f"{number(sweep.by_chance, 2)} would differ at some setting by chance alone.",
         "The tests tell what other starting noise would change. One trained model stands behind all settings: what "
         "another training would change is not in them.",
+        *_doubts(sweep),
     ]
+
+
+def _doubts(sweep: SteerSweep) -> list[str]:
+    """That some differences are corrected; what differs with a sign that is not to be relied on, a reason at a time."""
+    if not any("plain" in difference.params for difference in sweep.families.values()):
+        return []
+    told = [
+        "Differences of the Fréchet distance are corrected (jackknife) for the bias of so few images, which depends on "
+        "the images' spread: they are not the differences of the two values. The values themselves, as drawn and as a "
+        "setting is chosen by them, have that bias; the kernel distance has none."
+    ]
+    marked = [(setting.words, tested) for setting in sweep.others for tested in setting.tests]
+    marked += [(f"{c.chosen.words}, seed {c.seed}", tested) for c in sweep.confirmed for tested in c.chosen.tests]
+    reasons: dict[str, list[str]] = {}
+    for setting, tested in marked:
+        if tested.differs and "doubt" in tested.difference.params:
+            name = f"{words(tested.difference)} at {setting}"
+            reasons.setdefault(str(tested.difference.params["doubt"]), []).append(name)
+    return told + [
+        plain(f"The sign of a difference that is marked is in doubt: {_some(names, 'difference')}: {reason}")
+        for reason, names in reasons.items()
+    ]
+
+
+def _some(names: Sequence[str], noun: str) -> str:
+    """The names, or how many there are."""
+    return listed(names) if len(names) <= MOST_NAMED else counted(len(names), noun)
 
 
 def _tested(sweep: SteerSweep) -> int:
@@ -76,18 +104,14 @@ def _not_tested(sweep: SteerSweep) -> list[str]:
         for tested in setting.tests:
             if tested.difference.value is None:
                 reasons.setdefault(str(tested.difference.reason), {})[words(tested.difference)] = None
-    told = []
-    for reason, names in reasons.items():
-        named = listed(names) if len(names) <= MOST_NAMED else f"{counted(len(names), 'measurement')}"
-        told.append(plain(f"Not tested: {named}: {reason}"))
-    return told
+    return [plain(f"Not tested: {_some(list(names), 'measurement')}: {reason}") for reason, names in reasons.items()]
 
 
 def sweep_finding(sweep: SteerSweep) -> Finding:
     """The sweep's answer: how much differs from strength 0; for each topic what; the choice and its confirmation."""
     tested = {topic: _families(sweep, topic) for topic in TOPICS}
     labelled = [(topic.capitalize(), _told(sweep, families)) for topic, families in tested.items() if families]
-    labelled += [("Chosen", _chosen(sweep)), ("Confirmation", _confirmation(sweep))]
+    labelled += [("Chosen", _chosen(sweep)), ("Confirmation", _confirmations(sweep))]
     return Finding(
         run=plain(f"{sweep.title}, steering"),
         headline=plain(_headline(sweep, tested)),
@@ -127,14 +151,16 @@ def _headline(sweep: SteerSweep, tested: dict[str, Families]) -> str:
 
 
 def _ways(differing: dict[str, list[tuple[Setting, PairedTest]]]) -> str:
-    """`: 1 for the better, 3 for the worse`; a measure that goes both ways counts in both."""
+    """`: 1 for the better, 3 for the worse`; a measure that goes both ways counts in both; of some it is not known."""
     if not differing:
         return ""
     ways = [
         {is_better(tested.difference) for _, tested in found if tested.difference.value is not None}
         for found in differing.values()
     ]
-    return f": {sum(True in way for way in ways)} for the better, {sum(False in way for way in ways)} for the worse"
+    better, worse, unknown = (sum(which in way for way in ways) for which in (True, False, None))
+    told = f": {better} for the better, {worse} for the worse"
+    return told + (f", {unknown} without saying which" if unknown else "")
 
 
 def _differing(sweep: SteerSweep, name: str) -> list[tuple[Setting, PairedTest]]:
@@ -176,7 +202,8 @@ def _chosen(sweep: SteerSweep) -> str:
     if chosen is None:
         return f"No setting could be chosen: {choice.reason}"
     value = _own(chosen, choice)
-    by = f"By {choice.words} ({choice.better} is better) on seed {sweep.seed} the best is {chosen.words}"
+    left_out = f" ({choice.reason})" if choice.reason else ""
+    by = f"By {choice.words} ({choice.better} is better) on seed {sweep.seed} the best is {chosen.words}{left_out}"
     if chosen is sweep.zero:
         return f"{by}, with {value}: no bypass has a better value, so there is nothing to confirm."
     tested = choice.test(chosen)
@@ -184,7 +211,7 @@ def _chosen(sweep: SteerSweep) -> str:
     return (
         f"{by}: {value}, against {_own(sweep.zero, choice)} at strength 0; difference {difference}. It was chosen as "
         f"the best of {len(sweep.settings)}, so this number is optimistic."
-        + ("" if sweep.confirmation is not None else " It was not confirmed on other seeds (--confirm-seed).")
+        + ("" if sweep.confirmed else " It was not confirmed on other seeds (--confirm-seed).")
     )
 
 
@@ -197,24 +224,45 @@ def _holm_text(tested: PairedTest) -> str:
     return "" if tested.p_holm is None else f", Holm {p_text(tested.p_holm)}"
 
 
-def _confirmation(sweep: SteerSweep) -> str:
-    """The one test on fresh images, and whether it bears the choice out."""
-    choice, confirmation = sweep.choice, sweep.confirmation
-    if choice is None or confirmation is None:
+def _confirmations(sweep: SteerSweep) -> str:
+    """Each test of the chosen setting on fresh images, and what several of them, or of other settings, mean."""
+    choice, confirmed = sweep.choice, sweep.confirmed
+    if choice is None:
         return ""
+    told = [_confirmation(sweep, choice, each) for each in confirmed]
+    if len(confirmed) == 1:
+        told.append("One test, without correction.")
+    elif confirmed:
+        told.append(
+            f"{len(confirmed)} tests on as many seeds, all shown, without correction: the more seeds are tried, the "
+            f"sooner one differs by chance (of these {number(len(confirmed) * (1 - sweep.level), 2)} on average)."
+        )
+    if others := len(sweep.confirmations) - len(confirmed):
+        told.append(
+            f"{counted(others, 'confirmation')} of what was chosen before, by another measure, "
+            f"{'stands' if others == 1 else 'stand'} in sweep.json."
+        )
+    return " ".join(told)
+
+
+def _confirmation(sweep: SteerSweep, choice: Choice, confirmation: Confirmation) -> str:
+    """The one test on fresh images, and whether it bears the choice out."""
     tested = choice.test(confirmation.chosen)
     start = f"On {counted(sweep.num_images, 'fresh image')} of seed {confirmation.seed} {choice.words} is "
     start += f"{_own(confirmation.chosen, choice)}, against {_own(confirmation.zero, choice)} at strength 0"
     if tested is None or tested.difference.value is None or tested.p is None:
         reason = "it was not tested" if tested is None else difference_text(tested)
         return f"{start}; the difference could not be tested: {reason}."
-    verdict = "no difference is shown, so the choice is not confirmed"
-    if tested.differs:
-        verdict = "the difference goes the other way, so the choice is refuted"
-        if is_better(tested.difference):
-            verdict = "the choice is confirmed"
-    difference = f"{difference_text(tested)}, {p_text(tested.p)}"
-    return f"{start}; difference {difference}: {verdict}. One test, without correction."
+    return f"{start}; difference {difference_text(tested)}, {p_text(tested.p)}: {_verdict(tested)}."
+
+
+def _verdict(tested: PairedTest) -> str:
+    if not tested.differs:
+        return "no difference is shown, so the choice is not confirmed"
+    better = is_better(tested.difference)
+    if better is None:
+        return f"its sign is not to be relied on, so the choice is not confirmed ({tested.difference.params['doubt']})"
+    return "the choice is confirmed" if better else "the difference goes the other way, so the choice is refuted"
 
 
 def _differences(sweep: SteerSweep, kind: str, settings: Sequence[Setting]) -> TableView:
@@ -249,25 +297,29 @@ def _cell(tested: PairedTest | None) -> Cell:
     ps = [p_text(tested.p)] if tested.p is not None else []
     ps += [f"Holm {p_text(tested.p_holm)}"] if tested.p_holm is not None else []
     detail = "; ".join(filter(None, (ends_text(d), ", ".join(ps))))
-    return Cell(text=signed(d) + (" differs" if tested.differs else ""), detail=detail, numeric=True)
+    differs = " differs" + (" (sign in doubt)" if d.params.get("doubt") else "") if tested.differs else ""
+    return Cell(text=signed(d) + differs, detail=detail, numeric=True)
 
 
 def _confirmed(sweep: SteerSweep) -> list[TableView]:
-    """The chosen setting's differences on the seed that it was chosen on and on the fresh one, side by side."""
-    chosen, confirmation = sweep.chosen, sweep.confirmation
-    if chosen is None or confirmation is None:
+    """The chosen setting's differences on the seed that it was chosen on and on every fresh one, side by side."""
+    chosen, confirmed = sweep.chosen, sweep.confirmed
+    if chosen is None or not confirmed:
         return []
-    rows = [
-        (Cell(text=plain(begun(words(tested.difference)))), _cell(chosen.test(tested.family)), _cell(tested))
-        for tested in confirmation.chosen.tests
-    ]
+    families = dict.fromkeys(tested.family for each in confirmed for tested in each.chosen.tests)
+    rows = []
+    for name in families:
+        tests = [chosen.test(name), *(each.chosen.test(name) for each in confirmed)]
+        of = next(tested.difference for tested in tests if tested is not None)
+        rows.append((Cell(text=plain(begun(words(of)))), *map(_cell, tests)))
+    fresh = [f"Seed {each.seed}, fresh" for each in confirmed]
     return [
         TableView(
             key="confirmation",
             caption=plain(f"{chosen.words}: differences from strength 0, as chosen and on fresh images"),
-            columns=("Measurement", f"Seed {sweep.seed}, chosen on it", f"Seed {confirmation.seed}, fresh"),
+            columns=("Measurement", f"Seed {sweep.seed}, chosen on it", *fresh),
             rows=tuple(rows),
-            note="The first column is optimistic for what the setting was chosen by. In the second p stands alone, "
+            note="The first column is optimistic for what the setting was chosen by. In the others p stands alone, "
             "without correction; what it says of other measurements than that one is not one test but many.",
         )
     ]

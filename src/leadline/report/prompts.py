@@ -30,8 +30,9 @@ from leadline.report.words import (
 )
 
 DISTANCE, CHANGE, BASELINE = "prompt_distance", "prompt_distance_change", "seed_distance"
+Pair = str | tuple[str, str] | None
+"""All pairs, or two prompts; None where a measurement is of no pair."""
 ALL = "all pairs"
-UNTOUCHED = "strength 0"
 MOST_PAIRS = 6
 """Pairs of prompts with a column of their own; of more, the JSON has the rest."""
 MOST_LINES = 3
@@ -39,7 +40,6 @@ MOST_LINES = 3
 MOST_MARKERS = 60
 PAGE_WIDTH, LEAST_TILE, LARGEST_TILE = 760, 64, 256
 """CSS px: what a row of pictures may take, and what one of them takes at least and at most."""
-FREEU = "FreeU"
 CLAIM = (
     "2505.17560, Figure 6, shows for Stable Diffusion 1.5, and claims, that with the mid-block wholly bypassed "
     "different prompts give nearly the same picture."
@@ -52,7 +52,7 @@ class Series:
 
     label: str
     name: str
-    pair: str = ""
+    of: Pair = None
     bars: bool = True
     hollow: bool = False
 
@@ -85,9 +85,28 @@ def build_prompts(result: AuditResult, name: str, folder: Path) -> Path:
     return page
 
 
-def _find(result: AuditResult, name: str, space: str, column: str, pair: str = "") -> Measurement | None:
-    params = {"space": space, "setting": column} | ({"pair": pair} if pair else {})
-    return next(iter(result.find(name, **params)), None)
+def _find(result: AuditResult, name: str, space: str, column: str, of: Pair = None) -> Measurement | None:
+    named: dict[str, str] = {}
+    if isinstance(of, str):
+        named = {"pair": of}
+    elif of is not None:
+        named = dict(zip(("first", "second"), of, strict=True))
+    return next(iter(result.find(name, space=space, setting=column, **named)), None)
+
+
+def _untouched(result: AuditResult) -> str:
+    """The column without a bypass; empty where there is none."""
+    return next((label for label, strength in result.settings["columns"].items() if strength == 0), "")
+
+
+def _freeu(result: AuditResult) -> str:
+    """The column of FreeU; empty where there is none."""
+    return next((label for label, strength in result.settings["columns"].items() if strength is None), "")
+
+
+def _claim(result: AuditResult) -> str:
+    """What the paper says of this, where a column is what it speaks of: the mid-block gives nothing at any level."""
+    return CLAIM if result.settings["wholly bypassed"] else ""
 
 
 def _answer(result: AuditResult, name: str, spaces: Sequence[str]) -> Finding:
@@ -106,8 +125,12 @@ def _answer(result: AuditResult, name: str, spaces: Sequence[str]) -> Finding:
     change = _find(result, CHANGE, space, ends[-1], ALL)
     sentences = [("Measured against", _baseline(result, space, ends))]
     if change is not None and change.value is not None:
-        sentences.insert(0, ("Change", f"{measurement_text(change)} from {UNTOUCHED} to {ends[-1]}. {_sign(change)}"))
-    return Finding(run=plain(name), headline=plain(headline), sentences=(*sentences, ("The paper", CLAIM)))
+        sentences.insert(
+            0, ("Change", f"{measurement_text(change)} from {_untouched(result)} to {ends[-1]}. {_sign(change)}")
+        )
+    if claim := _claim(result):
+        sentences.append(("The paper", claim))
+    return Finding(run=plain(name), headline=plain(headline), sentences=tuple(sentences))
 
 
 def _sign(change: Measurement) -> str:
@@ -178,15 +201,17 @@ def _distances(result: AuditResult, spaces: Sequence[str]) -> Section:
         "both fall, all pictures grow alike."
     )
     figures = [
-        figure for index, space in enumerate(spaces) for figure in _plot(result, space, CLAIM if index == 0 else "")
+        figure
+        for index, space in enumerate(spaces)
+        for figure in _plot(result, space, _claim(result) if index == 0 else "")
     ]
     tables = [_table(result, space) for space in spaces]
     return Section(id="distances", title="Distance between prompts", lead=lead, figures=figures, tables=tables)
 
 
-def _pairs(result: AuditResult, space: str) -> list[str]:
-    found = dict.fromkeys(str(m.params["pair"]) for m in result.find(DISTANCE, space=space))
-    return [pair for pair in found if pair != ALL]
+def _pairs(result: AuditResult, space: str) -> list[tuple[str, str]]:
+    found = (m.params for m in result.find(DISTANCE, space=space) if "first" in m.params)
+    return list(dict.fromkeys((str(params["first"]), str(params["second"])) for params in found))
 
 
 def _plot(result: AuditResult, space: str, claim: str) -> list[Figure]:
@@ -197,14 +222,14 @@ def _plot(result: AuditResult, space: str, claim: str) -> list[Figure]:
     pairs = _pairs(result, space)
     series = [Series("all pairs of prompts", DISTANCE, ALL)]
     if 1 < len(pairs) <= MOST_LINES:
-        series += [Series(_and(pair), DISTANCE, pair, bars=False) for pair in pairs]
+        series += [Series(" and ".join(pair), DISTANCE, pair, bars=False) for pair in pairs]
     series.append(Series("two seeds of one prompt", BASELINE, hollow=True))
     lines, told = [], []
     for style, one in enumerate(series):
         found = {
             strength: m
             for column, strength in result.settings["columns"].items()
-            if strength is not None and (m := _find(result, one.name, space, column, one.pair)) is not None
+            if strength is not None and (m := _find(result, one.name, space, column, one.of)) is not None
         }
         points = [p for strength, m in found.items() if (p := point(strength, m)) is not None]
         if points:
@@ -213,18 +238,19 @@ def _plot(result: AuditResult, space: str, claim: str) -> list[Figure]:
             told.append(f"{one.label}: {', '.join(f'{number(p.y)} at {number(p.x)}' for p in points)}")
     if not lines:
         return []
+    axis = "factor of the schedule" if result.settings["steer"]["schedule"] else "strength of the bypass"
     unit = next(m.unit for m in result.find(DISTANCE, space=space) + result.find(BASELINE, space=space) if m.unit)
-    freeu = _find(result, DISTANCE, space, FREEU, ALL)
-    levels = [Level(y=freeu.value, label=FREEU)] if freeu is not None and freeu.value is not None else []
+    freeu = _find(result, DISTANCE, space, _freeu(result), ALL)
+    levels = [Level(y=freeu.value, label=_freeu(result))] if freeu is not None and freeu.value is not None else []
     return [
         draw(
             lines,
             name=f"distance-{anchor(space)}",
-            alt=f"Distance between pictures against strength of the bypass, {space}. {'. '.join(told)}.",
+            alt=f"Distance between pictures against {axis}, {space}. {'. '.join(told)}.",
             caption=f"{space}: distance between the pictures of different prompts from the same seed; hollow: of one "
             f"prompt from two seeds. Bars: intervals over seeds{'; dashed: all pairs under FreeU' if levels else ''}. "
             f"{claim}".strip(),
-            x_label="strength of the bypass",
+            x_label=axis,
             y_label=unit,
             levels=levels,
             from_zero=True,
@@ -232,18 +258,15 @@ def _plot(result: AuditResult, space: str, claim: str) -> list[Figure]:
     ]
 
 
-def _and(pair: str) -> str:
-    return pair.replace(" | ", " and ")
-
-
 def _table(result: AuditResult, space: str) -> TableView:
     pairs = _pairs(result, space)
     shown = pairs if 1 < len(pairs) <= MOST_PAIRS else []
+    kinds: list[str | tuple[str, str]] = [ALL, *shown]
     rows = []
     for column in result.settings["columns"]:
         change = _find(result, CHANGE, space, column, ALL)
         compared = Cell(text="–", muted=True) if change is None else measurement_cell(change)
-        cells = [_find(result, DISTANCE, space, column, pair) for pair in (ALL, *shown)]
+        cells = [_find(result, DISTANCE, space, column, pair) for pair in kinds]
         seeds = measurement_cell(_find(result, BASELINE, space, column))
         rows.append((Cell(text=plain(column)), *map(measurement_cell, cells), compared, seeds))
     found = [*result.find(DISTANCE, space=space), *result.find(BASELINE, space=space)]
@@ -254,8 +277,8 @@ def _table(result: AuditResult, space: str) -> TableView:
         columns=(
             "Setting",
             "All pairs",
-            *(plain(_and(pair)) for pair in shown),
-            f"Change from {UNTOUCHED}, same seeds",
+            *(plain(" and ".join(pair)) for pair in shown),
+            f"Change from {untouched}, same seeds" if (untouched := _untouched(result)) else "Change",
             "One prompt, two seeds",
         ),
         rows=tuple(rows),
@@ -285,7 +308,8 @@ def _schedule(table: Table) -> Section:
     return Section(
         id="schedule",
         title="Schedule",
-        lead="A schedule is a function of the noise level; this is what it gives where the sampler steps.",
+        lead="A schedule is a function of the noise level; this is what each factor times it gives where the sampler "
+        "steps.",
         figures=drawn if lines else [],
         tables=[shown],
     )

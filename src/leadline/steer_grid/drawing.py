@@ -24,13 +24,11 @@ from leadline.errors import LeadlineError
 from leadline.files import file_digest, locked
 from leadline.progress import ProgressCallback, silent
 from leadline.records import AuditResult, Measurement, Table, scaled
-from leadline.schedules import strengths
-from leadline.steer_grid.spec import PRECISIONS, Column, GridSpec
+from leadline.steer_grid.spec import PRECISIONS, Column, GridSpec, by_flag
 from leadline.steer_grid.store import Store, read_image
 from leadline.steering import steered
-from leadline.steering.plotting import step_levels
-from leadline.text.generating import generate, own_size, prepared
-from leadline.text.loading import load_text_pipeline, pipeline_fingerprint, pipeline_folder, quiet
+from leadline.text.generating import bypass_strengths, check_sampling, cut_prompts, generate, own_size, prepared
+from leadline.text.loading import load_scheduler, load_text_pipeline, pipeline_fingerprint, pipeline_folder, quiet
 
 PIXELS, LPIPS = "pixels", "lpips-alex"
 FREEU = {
@@ -63,26 +61,31 @@ def steer(
     picture = None if init_image is None else read_image(init_image, "give a picture (--init-image)")
     folder = pipeline_folder(source, download=download)
     progress("reading the pipeline's files", 0, 0, "")
+    where = device_or_default(device)
     drawn_by = {
         "pipeline": pipeline_fingerprint(folder),
         "init": None if init_image is None else file_digest(init_image)[:16],
         **asdict(spec) | {"steer": spec.steer.model_dump(mode="json", exclude={"strength"})},
+        "device": where.type,
+        **{name: version(name) for name in ("torch", "diffusers")},
     }
-    for name in ("prompts", "strengths", "seed", "num_images", "freeu", "encoders", "level"):
-        del drawn_by[name]  # in the images' names, or no part of them
+    for name in ("prompts", "strengths", "seed", "num_images", "freeu", "encoders", "level", "size"):
+        del drawn_by[name]  # in the images' names, no part of them, or not known yet
     with locked(out / ".lock"):
         store = Store(out / "images", spec)
         store.check(drawn_by)
+        schedule, whole = _schedule(load_scheduler(str(folder)), spec)
         progress("loading the pipeline", 0, 0, "")
-        where = device_or_default(device)
         loaded = load_text_pipeline(str(folder), device=where, dtype=PRECISIONS[spec.precision])
         pipe = prepared(loaded, sampler=spec.sampler, image_to_image=picture is not None)
         size = _size(pipe, spec)
+        drawn_by["size"] = size
+        store.check(drawn_by)
         encoders, told = _encoders(spec, size, where, download)
         for column in spec.columns:
             with _set_up(pipe, spec, column):
                 pass  # what cannot be bypassed is said here, before anything is drawn
-        schedule, cut = _schedule(pipe, spec), _cut_prompts(pipe, spec)
+        cut = _cut_prompts(pipe, spec)
         converter = Converter("--init-image", 3, (size, size), "crop")
         start = None if picture is None else torch.from_numpy(scaled(_converted(converter, picture)[None]))
         store.write_settings(drawn_by)
@@ -94,7 +97,8 @@ def steer(
         "device": str(where),
         "size": f"{size}×{size} px",
         "init image": None if init_image is None else f"{init_image.name}, {converter.describe()}",
-        "columns": {column.label: None if column.freeu else column.strength for column in spec.columns},
+        "columns": {spec.label(column): None if column.freeu else column.strength for column in spec.columns},
+        "wholly bypassed": whole,
         "FreeU": _freeu_words(pipe) if spec.freeu else None,
         "cut prompts": cut,
         **told,
@@ -134,13 +138,13 @@ def _draw(
             )
         store.write(store.file(column, prompt, seed), images[0].numpy())
         done += 1
-        progress("drawing", done, len(every), column.label)
+        progress("drawing", done, len(every), spec.label(column))
 
 
 def _measure(
     encoders: list[Encoder], spec: GridSpec, store: Store, progress: ProgressCallback
 ) -> Iterator[Measurement]:
-    columns = {column.label: column for column in spec.columns}
+    columns = {spec.label(column): column for column in spec.columns}
     untouched = next((label for label, column in columns.items() if column == Column()), None)
     for encoder in encoders:
         yield from prompt_distances(
@@ -162,7 +166,7 @@ def _told(progress: ProgressCallback, name: str, done: int, total: int) -> None:
 @contextmanager
 def _set_up(pipe: Any, spec: GridSpec, column: Column) -> Iterator[None]:
     """The pipeline under a column's setting."""
-    with _freeu(pipe) if column.freeu else nullcontext(), steered(pipe, spec.at(column)):
+    with _freeu(pipe) if column.freeu else nullcontext(), steered(pipe, spec.sampling(column.strength).steer):
         yield
 
 
@@ -177,37 +181,46 @@ def _freeu(pipe: Any) -> Iterator[None]:
 
 
 def _freeu_numbers(pipe: Any) -> tuple[str, dict[str, float]]:
-    return FREEU.get(pipe.unet.config["cross_attention_dim"], FREEU[768])
+    width = pipe.unet.config["cross_attention_dim"]
+    return FREEU.get(width if isinstance(width, int) else 0, FREEU[768])
 
 
 def _freeu_words(pipe: Any) -> str:
     model, numbers = _freeu_numbers(pipe)
-    known = pipe.unet.config["cross_attention_dim"] in FREEU
     words = ", ".join(f"{name} {value:g}" for name, value in numbers.items())
-    return words + f" ({'its' if known else 'none are published for this U-Net: its'} authors' numbers for {model})"
+    width = pipe.unet.config["cross_attention_dim"]
+    if isinstance(width, int) and width in FREEU:
+        return f"{words} (its authors' numbers for {model})"
+    return f"{words} (none are published for this U-Net; FreeU's numbers for {model} are taken)"
 
 
-def _schedule(pipe: Any, spec: GridSpec) -> Table:
-    """Strengths at the noise levels of the sampler's steps. Raises LeadlineError where they leave [0, 1]."""
-    levels = step_levels(pipe, spec.steps, 1.0 if spec.init_strength is None else spec.init_strength)
+def _schedule(scheduler: Any, spec: GridSpec) -> tuple[Table, str | None]:
+    """Strengths at the noise levels of the sampler's steps, and the column under which the mid-block gives nothing.
+
+    Raises LeadlineError where the scheduler does not take the steps, and where a column would bypass nothing.
+    """
     bypassed = [column for column in spec.columns if column.strength > 0]
-    found = [strengths(spec.schedule(column.strength), levels) for column in bypassed]
-    return Table(
+    levels = check_sampling(spec.sampling(0.0), scheduler, option=by_flag)
+    found = {
+        spec.label(column): bypass_strengths(spec.sampling(column.strength).steer, levels, option=by_flag)
+        for column in bypassed
+    }
+    table = Table(
         name="schedule",
         title="Strength of the bypass at the sampler's steps",
-        columns=("call of the U-Net", "noise level σ", *(column.label for column in bypassed)),
-        rows=tuple(zip(range(1, len(levels) + 1), levels.tolist(), *(s.tolist() for s in found), strict=True)),
+        columns=("call of the U-Net", "noise level σ", *found),
+        rows=tuple(zip(range(1, len(levels) + 1), levels.tolist(), *(s.tolist() for s in found.values()), strict=True)),
     )
+    blend = spec.steer.mode == "blend" and spec.steer.branch == "both"
+    return table, next((label for label, values in found.items() if blend and (values == 1).all()), None)
 
 
 def _cut_prompts(pipe: Any, spec: GridSpec) -> list[str]:
-    """Prompts longer than the text encoder reads, with a warning: their end has no effect."""
-    most = int(pipe.tokenizer.model_max_length)
-    with quiet():
-        cut = [prompt for prompt in spec.prompts if len(pipe.tokenizer(prompt).input_ids) > most]
-    for prompt in cut:
+    """Prompts longer than the text encoders read, with a warning: their end has no effect."""
+    cut = cut_prompts(pipe, spec.prompts)
+    for prompt, (_, most) in cut.items():
         warnings.warn(f"the prompt {prompt[:60]!r}... has more than the {most} tokens that are read", stacklevel=1)
-    return cut
+    return list(cut)
 
 
 def _encoders(spec: GridSpec, size: int, device: torch.device, download: bool) -> tuple[list[Encoder], dict[str, Any]]:

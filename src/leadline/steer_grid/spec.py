@@ -7,11 +7,16 @@ import numpy as np
 import torch
 
 from leadline.errors import LeadlineError, did_you_mean
-from leadline.recipe import SteerSpec
-from leadline.schedules import Schedule, as_schedule, constant, strengths
-from leadline.text.generating import GUIDANCE, TEXT_SAMPLERS
+from leadline.recipe import SampleSpec, SteerSpec
+from leadline.schedules import as_schedule, constant, strengths
+from leadline.text.generating import GUIDANCE, check_asked
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def by_flag(field: str, value: object = "") -> str:
+    """--branch conditional"""
+    return f"--{field.rpartition('.')[2].replace('_', '-')} {value}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +27,14 @@ class Column:
     freeu: bool = False
 
     @property
-    def label(self) -> str:
-        """How it is called on the page, and the name of its folder but for the space."""
-        return "FreeU" if self.freeu else f"strength {self.strength!r}".removesuffix(".0")
+    def folder(self) -> str:
+        """Name of the folder of its images."""
+        return "FreeU" if self.freeu else f"strength-{self.number}"
+
+    @property
+    def number(self) -> str:
+        """The strength in full: 0, 0.25."""
+        return repr(self.strength).removesuffix(".0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,37 +72,39 @@ class GridSpec:
         outside = [strength for strength in self.strengths if not 0 <= strength <= 1]
         if outside or not self.strengths:
             raise LeadlineError(f"--strength {', '.join(map(str, outside)) or '(none)'}: expected numbers from 0 to 1")
-        least = {"--images": (self.num_images, 1), "--seed": (self.seed, 0), "--size": (self.size or 1, 1)}
+        least = {
+            "--images": (self.num_images, 1),
+            "--seed": (self.seed, 0),
+            "--steps": (self.steps, 1),
+            "--size": (self.size or 1, 1),
+        }
         for flag, (value, fewest) in least.items():
             if value < fewest:
                 raise LeadlineError(f"{flag} {value}: expected {fewest} or more")
         if not (math.isfinite(self.guidance) and self.guidance >= 0):
             raise LeadlineError(f"--guidance {self.guidance}: expected a finite number of 0 or more")
-        if self.sampler not in TEXT_SAMPLERS:
-            raise LeadlineError(f"--sampler {self.sampler}: {did_you_mean(self.sampler, TEXT_SAMPLERS)}")
         if self.precision not in PRECISIONS:
             raise LeadlineError(f"--precision {self.precision}: {did_you_mean(self.precision, PRECISIONS)}")
-        share = 1.0 if self.init_strength is None else self.init_strength
-        if not (0 < share <= 1 and int(self.steps * share) >= 1):
-            raise LeadlineError(
-                f"--steps {self.steps} with --init-strength {share:g}: expected a strength above 0 and at most 1, and "
-                "so many steps that one at least is left"
-            )
-        if self.steer.branch != "both" and self.guidance <= 1:
-            raise LeadlineError(
-                f"--branch {self.steer.branch} is a half of classifier-free guidance, which --guidance "
-                f"{self.guidance:g} switches off: give more than 1, or leave out --branch"
-            )
+        if self.init_strength is not None and not 0 < self.init_strength <= 1:
+            raise LeadlineError(f"--init-strength {self.init_strength:g}: expected above 0 and at most 1")
+        check_asked(self.sampling(max(self.strengths)), option=by_flag)
         # Over all noise levels: a model's own are not known yet.
-        strengths(self.schedule(max(self.strengths)), [0.0, *np.geomspace(1e-3, 1e4, 200), math.inf])
+        whole = constant(max(self.strengths)) & as_schedule(self.steer.schedule or 1.0)
+        strengths(whole, [0.0, *np.geomspace(1e-3, 1e4, 200), math.inf])
 
-    def at(self, column: Column) -> SteerSpec:
-        """The bypass of a column."""
-        return self.steer.model_copy(update={"strength": column.strength})
+    def sampling(self, strength: float) -> SampleSpec:
+        """How the images of a strength are drawn, in the words of a run."""
+        return SampleSpec(
+            sampler=self.sampler,
+            steps=self.steps,
+            guidance=self.guidance,
+            init_strength=self.init_strength,
+            steer=self.steer.model_copy(update={"strength": strength}),
+        )
 
-    def schedule(self, strength: float) -> Schedule:
-        """Strength over the noise level at a factor of the spec's schedule."""
-        return constant(strength) & as_schedule(self.steer.schedule or 1.0)
+    def label(self, column: Column) -> str:
+        """How a column is called on the page: FreeU, strength 0.5, and under a schedule factor 0.5."""
+        return "FreeU" if column.freeu else f"{'factor' if self.steer.schedule else 'strength'} {column.number}"
 
     @property
     def seeds(self) -> range:

@@ -31,7 +31,7 @@ class Store:
         """The words of the prompt for people, and its hash, as two prompts may have the same words."""
         words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40]
         digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return self.folder / column.label.replace(" ", "-") / f"{words}-{digest}-seed-{seed}.png"
+        return self.folder / column.folder / f"{words}-{digest}-seed-{seed}.png"
 
     def check(self, settings: dict[str, Any]) -> None:
         """Raise LeadlineError where the folder holds images of other settings."""
@@ -75,7 +75,7 @@ class Store:
             title="Prompts at growing strength of the bypass",
             tiles=np.array(tiles),
             caption=f"Each row one prompt, each column one setting, all from the noise of seed {spec.seed}.",
-            column_titles=tuple(column.label for column in spec.columns),
+            column_titles=tuple(spec.label(column) for column in spec.columns),
             row_titles=spec.prompts,
         )
 

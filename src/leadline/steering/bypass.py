@@ -1,26 +1,27 @@
 """The bypass of the mid-block (2505.17560, "Pushing a model to high variance"; our reading of its modes)."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, get_args
-from weakref import WeakKeyDictionary, WeakSet
+from typing import Any, NamedTuple, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from leadline.errors import LeadlineError, did_you_mean
 from leadline.recipe import SteerSpec
-from leadline.schedules import Constant, Schedule, as_schedule, constant, strengths
-from leadline.steering.compiled import is_compiled, make_recompile, run_around
+from leadline.schedules import Constant, Schedule, as_schedule, constant, highest
+from leadline.steering.compiled import is_compiled, make_recompile, run_around, uncompiled
 from leadline.steering.levels import Levels, wide
-from leadline.steering.modes import MODES, combine
+from leadline.steering.midblock import MidBlockHook, SkippedForward
+from leadline.steering.modes import MODES, check_choice
 from leadline.steering.targets import (
     Target,
     check_branches,
     check_guided,
-    check_same_shape,
     check_shape,
+    find_entry,
     find_target,
     levels_from,
 )
@@ -28,21 +29,10 @@ from leadline.steering.targets import (
 BRANCHES: tuple[str, ...] = get_args(SteerSpec.model_fields["branch"].annotation)
 
 _LOCK = threading.RLock()
-_BYPASSED: WeakSet[nn.Module] = WeakSet()
-"""U-Nets with a bypass attached, and their mid-blocks."""
+_HANDLE = "_leadline_bypass"
+"""Where a U-Net and its mid-block hold their Bypass while it is attached: it lives as long as they do."""
 _HOOKS: "WeakKeyDictionary[nn.Module, MidBlockHook]" = WeakKeyDictionary()
 """One hook per mid-block for good: a compiled graph that was traced with it serves the next bypass too."""
-
-
-class _Call:
-    """What one call of the U-Net tells its mid-block's hook, and whether that ran."""
-
-    strength: Tensor | None = None
-    ran = False
-
-
-class _ThreadsCall(threading.local, _Call):
-    """One of its own for each thread: two pipelines may share a U-Net."""
 
 
 class Switch(threading.local):
@@ -52,98 +42,38 @@ class Switch(threading.local):
         self.on = on
 
 
-class MidBlockHook:
-    """A forward hook that puts `combine` of the mid-block's input and output in the place of its output.
+class _Checked(NamedTuple):
+    """A schedule on the noise levels of one scheduler or ladder, and its greatest strength there."""
 
-    The strength is a tensor, so that a compiled graph takes it as an input and one graph serves all strengths.
-    """
-
-    def __init__(self) -> None:
-        self.mode, self.seed = MODES[0], 0
-        self.eager = _ThreadsCall()
-        # A graph cannot read what belongs to a thread: threads must not share a compiled U-Net under a schedule.
-        self.traced = _Call()
-
-    def begin(self, strength: Tensor) -> None:
-        """Note the strength, [1] or one per equal part of the batch, for the call that comes."""
-        for call in (self.eager, self.traced):
-            call.strength, call.ran = strength, False
-
-    def end(self) -> bool:
-        """Forget the strength; whether the mid-block was run since `begin`."""
-        ran = self.eager.ran or self.traced.ran
-        for call in (self.eager, self.traced):
-            call.strength, call.ran = None, False
-        return ran
-
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Tensor:
-        call = self.traced if torch.compiler.is_compiling() else self.eager
-        h, a = args[0] if args else kwargs["hidden_states"], call.strength
-        if a is None:
-            raise LeadlineError(
-                "the bypassed mid-block was called other than through the U-Net that the bypass is attached to: call "
-                "the pipeline or the U-Net itself (not its forward, and not the module inside a torch.compile wrapper)"
-            )
-        call.ran = True
-        check_same_shape(h.shape, output.shape)
-        if len(a) > 1:
-            if len(output) % len(a):
-                raise LeadlineError(f"a batch of {len(output)} does not fall into {len(a)} parts of their own strength")
-            a = a.repeat_interleave(len(output) // len(a))
-        mixed = combine(self.mode, self.seed, h.to(output), output, a.to(output.device).reshape(-1, 1, 1, 1))
-        # In the output's memory layout too: on it hangs how later layers round.
-        return mixed if mixed.stride() == output.stride() else torch.empty_like(output).copy_(mixed)
-
-
-class SkippedForward:
-    """Stands in for a mid-block's forward and hands the input on, so that nothing of the block is computed.
-
-    The block stays where it is: its weights are saved, moved and loaded as ever. Taken away, it leaves what was there
-    before, be it another's stand-in (accelerate's offload); where somebody has wrapped it meanwhile, it runs the
-    forward that it found.
-    """
-
-    def __init__(self, mid_block: nn.Module, wanted: Callable[[], bool]) -> None:
-        self._mid_block, self._wanted = mid_block, wanted
-        self._was_instance = "forward" in vars(mid_block)
-        self._forward: Callable[..., Any] = mid_block.forward
-        self._active = True
-        mid_block.forward = self
-
-    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        skips = self._active and self._wanted()
-        return hidden_states if skips else self._forward(hidden_states, *args, **kwargs)
-
-    def remove(self) -> None:
-        """Give the block its forward back."""
-        self._active = False
-        if vars(self._mid_block).get("forward") is not self:
-            return
-        if self._was_instance:
-            self._mid_block.forward = self._forward
-        else:
-            del self._mid_block.forward
+    source: Any
+    schedule: Schedule
+    levels: Levels
+    highest: float
 
 
 class Bypass:
     """A bypass that is attached: see `enable_bypass`. `remove()` takes it away; `strength` may be set meanwhile."""
 
-    def __init__(self, target: Target, schedule: Schedule, *, mode: str, seed: int, branch: str) -> None:
+    def __init__(
+        self, target: Target, schedule: Schedule, *, mode: str, seed: int, branch: str, width: int | None
+    ) -> None:
         self._target, self._branch, self._schedule = target, branch, schedule
-        self._checked: tuple[Any, Schedule, Levels] | None = None
+        self._mode, self._width = mode, width
+        self._checked: _Checked | None = None
         self.switch = Switch(True)
         self._check(schedule)
         self._skip: SkippedForward | None = None
         parts = (target.unet, target.mid_block)
         with _LOCK, ExitStack() as undo:
-            if not _BYPASSED.isdisjoint(parts):
+            if any(_HANDLE in vars(part) for part in parts):
                 raise LeadlineError(
                     "the U-Net has a bypass already, perhaps as guidance or through another pipeline that shares it: "
-                    "remove that one first (leave its with-block, or call remove() on its handle), or set its handle's "
-                    "strength"
+                    "remove that one first (leave its with-block, call remove() on its handle, or "
+                    "leadline.disable_bypass(pipe)), or set its handle's strength"
                 )
-            _BYPASSED.update(parts)
-            undo.callback(_BYPASSED.difference_update, parts)
+            for part in parts:
+                vars(part)[_HANDLE] = self
+                undo.callback(vars(part).pop, _HANDLE)
             self._hook = _HOOKS.setdefault(target.mid_block, MidBlockHook())
             self._hook.mode, self._hook.seed = mode, seed
             undo.callback(make_recompile(target.mid_block))
@@ -186,42 +116,51 @@ class Bypass:
             self._hook.begin(_by_branch(a, self._branch).to(sample.device))
 
     def _after(self, succeeded: bool) -> None:
-        """Raise LeadlineError when the U-Net's call had nothing of the bypass."""
-        ran = self._hook.end()
-        if succeeded and not ran:
+        """Raise LeadlineError when the U-Net's call had nothing of the bypass, and will not have."""
+        count = self._hook.end()
+        if not succeeded:
+            return
+        if count is None:
             raise LeadlineError(
                 "the U-Net ran, but the bypass of its mid-block did not: something else replaces or skips the "
                 "mid-block, or calls a graph that was compiled without it; attach the bypass after that, or remove it"
             )
+        schedule = self._schedule
+        check_choice(self._mode, self._highest(schedule), count)
 
     def strength_at(self, timestep: Any, device: torch.device) -> Tensor:
         """[1], or one for each of several timesteps; nothing is read back from the device."""
         held = 0.0 if not self.switch.on else self._schedule.strength if isinstance(self._schedule, Constant) else None
         if held is not None:
             return torch.full((1,), held, dtype=wide(device), device=device)
-        sigma = self._levels(self._schedule).sigma(torch.as_tensor(timestep).reshape(-1))
+        sigma = self._on_levels(self._schedule).levels.sigma(torch.as_tensor(timestep).reshape(-1))
         a: Tensor = self._schedule(sigma)
         # Between the levels that were checked a sum may pass 1 by rounding.
         return a.clamp(0, 1)
 
     def _check(self, schedule: Schedule) -> None:
-        """Raise LeadlineError when a schedule's noise levels are unknown or its strengths leave [0, 1] on them."""
-        if not isinstance(schedule, Constant):
-            self._levels(schedule)
+        """Raise LeadlineError when a schedule's noise levels are unknown, its strengths leave [0, 1] on them, or it
+        would be without effect though it is not 0 by its own numbers."""
+        check_choice(self._mode, self._highest(schedule), self._width if self._mode == "channels" else None)
 
-    def _levels(self, schedule: Schedule) -> Levels:
-        """Those of the scheduler that the pipeline has now; a new scheduler is checked as the first one was."""
-        source = self._target.noise_source()
-        if self._checked is None or self._checked[0] is not source or self._checked[1] is not schedule:
+    def _highest(self, schedule: Schedule) -> float:
+        """The greatest strength at the noise levels of the scheduler of the moment."""
+        return schedule.strength if isinstance(schedule, Constant) else self._on_levels(schedule).highest
+
+    def _on_levels(self, schedule: Schedule) -> "_Checked":
+        """The schedule on the levels of the scheduler that the pipeline has now; a new scheduler is checked as the
+        first one was."""
+        source, checked = self._target.noise_source(), self._checked
+        if checked is None or checked.source is not source or checked.schedule is not schedule:
             levels = levels_from(source)
-            strengths(schedule, levels.grid)
-            self._checked = (source, schedule, levels)
-        return self._checked[2]
+            self._checked = checked = _Checked(source, schedule, levels, highest(schedule, levels.grid))
+        return checked
 
     def _skip_or_not(self) -> None:
-        """Leave the mid-block out where its output would not be used at any noise level, unless it is compiled."""
-        whole = isinstance(self._schedule, Constant) and self._schedule.strength == 1
-        wanted = whole and self._hook.mode != "attenuate" and self._branch == "both" and not self._is_compiled()
+        """Leave the mid-block out where its output would not be used at any noise level, unless it is compiled, or is
+        not known to keep the shape."""
+        whole = isinstance(self._schedule, Constant) and self._schedule.strength == 1 and self._branch == "both"
+        wanted = whole and self._mode != "attenuate" and self._width is not None and not self._is_compiled()
         if wanted and self._skip is None:
             self._skip = SkippedForward(self._target.mid_block, lambda: self.switch.on)
         elif not wanted:
@@ -253,7 +192,9 @@ def enable_bypass(
     reading, with h the mid-block's input, M its output and a the strength: (1 - a) M + a h ("blend"); a seeded
     fraction a of the elements or of the channels takes h, the rest M ("elements", "channels"); (1 - a) M
     ("attenuate"). At a = 0 images are those of the model itself to the bit. Where a is 1 at every noise level,
-    nothing but the mid-block's input is left (but for "attenuate"), and the mid-block is not computed.
+    nothing but the mid-block's input is left (but for "attenuate"), and the mid-block is not computed; on a compiled
+    U-Net, whose graph serves all strengths, and on a mid-block that only a call can tell to keep the shape, it still
+    is, and its output is dropped.
 
     target: a diffusers pipeline with a U-Net, a DiffusersDenoiser, or a U-Net, also under torch.compile (one graph for
         all strengths of a mode and seed; traced when first called with a bypass, beside the one without).
@@ -265,9 +206,11 @@ def enable_bypass(
     scheduler: for a U-Net alone under a schedule: what chooses its timesteps. Default: the pipeline's own.
 
     Raises LeadlineError (a ValueError), before anything runs, where there is no mid-block, where it changes the shape,
-    for a strength outside [0, 1], an unknown mode or branch, a scheduler without known noise levels, and for a second
-    bypass on a U-Net; at the call, where guidance is off but one branch was asked for, and where the bypass would be
-    without effect.
+    for a strength outside [0, 1], an unknown mode or branch, a scheduler without known noise levels, a schedule that is
+    0 on all of them, a fraction of the channels that rounds to none, and for a second bypass on a U-Net; at the call,
+    where guidance is off but one branch was asked for, a fraction of the elements rounds to none, and where the bypass
+    would be without effect otherwise. Until `remove()` the U-Net cannot be deep-copied or pickled. A handle that was
+    lost: `disable_bypass`.
     """
     schedule = as_schedule(strength)
     if mode not in MODES:
@@ -277,8 +220,29 @@ def enable_bypass(
     found = find_target(target, scheduler)
     if branch != "both":
         check_branches(target, branch)
-    check_shape(found)
-    return Bypass(found, schedule, mode=mode, seed=seed, branch=branch)
+    return Bypass(found, schedule, mode=mode, seed=seed, branch=branch, width=check_shape(found))
+
+
+def disable_bypass(target: Any) -> None:
+    """Take the bypass away from the U-Net of a pipeline, a Denoiser or a U-Net itself, whoever attached it.
+
+    For a handle that was lost; else `remove()` on the handle does the same. Also through another pipeline that shares
+    the U-Net. Without a bypass there, nothing is done. Raises LeadlineError where there is no U-Net, and for the bypass
+    of guidance, which is removed by the handle of `enable_bypass_guidance`.
+    """
+    unet = uncompiled(find_entry(target))
+    mid_block = getattr(unet, "mid_block", None)
+    parts = (unet, uncompiled(mid_block)) if isinstance(mid_block, nn.Module) else (unet,)
+    for part in parts:
+        handle = vars(part).get(_HANDLE)
+        if handle is None:
+            continue
+        if not handle.switch.on:
+            raise LeadlineError(
+                "the bypass of this U-Net serves as guidance: leave its with-block, or call remove() on the handle "
+                "that enable_bypass_guidance gave back"
+            )
+        handle.remove()
 
 
 @contextmanager

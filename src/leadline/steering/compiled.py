@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import torch
 from torch import nn
@@ -71,15 +71,31 @@ def run_around(module: nn.Module, before: Before, after: After) -> Remove:
     return remove
 
 
+class _OutsideGraphs:
+    """A hook that no graph takes in."""
+
+    def __init__(self, hook: Callable[..., None]) -> None:
+        self._hook = hook
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(self, *args: Any) -> None:
+        self._hook(*args)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
+
+
+def refuse_copy(_part: Any, _protocol: SupportsIndex) -> NoReturn:
+    """In the place of `__reduce_ex__`: raise LeadlineError where a module is copied or pickled under a bypass."""
+    raise LeadlineError(
+        "a U-Net cannot be copied or pickled under a bypass: remove that first (leave its with-block, call remove() on "
+        "its handle, or leadline.disable_bypass(pipe)); save_pretrained and state_dict are possible all the time"
+    )
+
+
 def _hooks_around(module: nn.Module, before: Before, after: After) -> Remove:
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def first(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        before(args, kwargs)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def last(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        after(output is not None)
-
+    first = _OutsideGraphs(lambda _module, args, kwargs: before(args, kwargs))
+    last = _OutsideGraphs(lambda _module, _args, output: after(output is not None))
     handles = (
         module.register_forward_pre_hook(first, with_kwargs=True),
         module.register_forward_hook(last, always_call=True),
@@ -95,6 +111,7 @@ def _hooks_around(module: nn.Module, before: Before, after: After) -> Remove:
 @cache
 def _variant(own: Any) -> Any:
     names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+    names["__reduce_ex__"] = refuse_copy
     return type(own.__name__, (own,), names)
 
 
@@ -103,7 +120,8 @@ def make_recompile(module: nn.Module) -> Remove:
 
     A compiled graph does not notice hooks that come or go (dynamo's skip_nnmodule_hook_guards), but it does check the
     classes of the modules in it: with the other class it is traced again, with the hooks; when the class is given
-    back, so is the first graph. One such class per class, so that the second graph too is found again.
+    back, so is the first graph. One such class per class, so that the second graph too is found again. It cannot be
+    copied or pickled: what is attached meanwhile cannot either.
     """
     own: Any = type(module)
     variant = _variant(own)

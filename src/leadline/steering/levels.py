@@ -1,6 +1,7 @@
 """Noise level of a U-Net's timestep, read from the scheduler that chose it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ SUPPORTED = (
     "supported are diffusers' schedulers over a ladder of alphas_cumprod (DDPM, DDIM, PNDM, Euler, Heun, DPM-Solver++, "
     "UniPC, LCM and their kin, without use_flow_sigmas) and the EDM schedulers"
 )
+
+SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+"""Settings that place a scheduler's steps between two noise levels, which sigma_min and sigma_max may move."""
+
+BEYOND = 0.01
+"""The share by which they may pass the ladder's ends: they are written with a few digits."""
 
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 """Their timestep is 2206.00364's c_noise = ln(sigma) / 4."""
@@ -73,7 +80,7 @@ def levels_of(scheduler: Any) -> Levels:
     """The noise levels behind a diffusers scheduler's timesteps, whatever it predicts and however it spaces its steps.
 
     Raises LeadlineError for a scheduler whose timesteps are no levels of sigma = sqrt((1 - abar) / abar), such as
-    flow matching's.
+    flow matching's, and for settings under which its timesteps do not follow its own noise levels.
     """
     name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
     if name in EDM_SCHEDULERS:
@@ -87,9 +94,38 @@ def levels_of(scheduler: Any) -> Levels:
         )
     abar = abar.double()
     sigmas = ((1 - abar) / abar).sqrt()
+    ends = _ends(config, float(sigmas[0]), float(sigmas[-1]))
     if config.get("timestep_type") == "continuous" and prediction == "v_prediction":
-        return LogLevels(float(sigmas[0]), float(sigmas[-1]))
+        return LogLevels(*ends)
+    _check_timesteps(name, config, ends, sigmas)
     return LadderLevels(sigmas)
+
+
+def _ends(config: Mapping[str, Any], lowest: float, highest: float) -> tuple[float, float]:
+    """The least and the greatest noise level of a scheduler's steps, of a ladder from `lowest` to `highest`: spacings
+    of their own obey sigma_min and sigma_max."""
+    if not any(config.get(spacing) for spacing in SPACINGS):
+        return lowest, highest
+    given = config.get("sigma_min"), config.get("sigma_max")
+    return lowest if given[0] is None else float(given[0]), highest if given[1] is None else float(given[1])
+
+
+def _check_timesteps(name: str, config: Mapping[str, Any], ends: tuple[float, float], ladder: Tensor) -> None:
+    """Raise LeadlineError where timesteps, rungs of a ladder, do not follow the steps' own noise levels."""
+    spaced = any(config.get(spacing) for spacing in SPACINGS)
+    if config.get("interpolation_type") == "log_linear" and not spaced:
+        raise LeadlineError(
+            f"{name} with interpolation_type='log_linear': its noise levels are evenly spaced in log sigma, its "
+            "timesteps are not, so these do not tell the noise level: take interpolation_type='linear', or a constant "
+            "strength"
+        )
+    lowest, highest = float(ladder[0]), float(ladder[-1])
+    if ends[0] < lowest / (1 + BEYOND) or ends[1] > highest * (1 + BEYOND):
+        raise LeadlineError(
+            f"{name} with noise levels from {ends[0]:.4g} to {ends[1]:.4g}: its timesteps end with its ladder, from "
+            f"{lowest:.4g} to {highest:.4g}, and do not tell the levels beyond: leave sigma_min and sigma_max out of "
+            "its configuration or put them within the ladder, or take a constant strength"
+        )
 
 
 def wide(device: torch.device) -> torch.dtype:

@@ -60,14 +60,21 @@ class Target:
         return getattr(self.owner, "sigmas", None) if scheduler is None else scheduler
 
 
+def find_entry(owner: Any) -> nn.Module:
+    """The U-Net in a diffusers pipeline or a Denoiser, or itself, in its torch.compile wrapper if it has one. Raises
+    LeadlineError where there is none."""
+    entry = owner if isinstance(owner, nn.Module) else getattr(owner, "unet", None)
+    if not isinstance(entry, nn.Module):
+        raise LeadlineError(f"{type(owner).__name__} has no U-Net, hence no mid-block to bypass{_other_parts(owner)}")
+    return entry
+
+
 def find_target(owner: Any, scheduler: Any = None) -> Target:
     """The U-Net with a mid-block in a diffusers pipeline, a Denoiser, or a U-Net itself, compiled or not.
 
     Raises LeadlineError that says which blocks the model does have where there is no mid-block.
     """
-    entry = owner if isinstance(owner, nn.Module) else getattr(owner, "unet", None)
-    if not isinstance(entry, nn.Module):
-        raise LeadlineError(f"{type(owner).__name__} has no U-Net, hence no mid-block to bypass{_other_parts(owner)}")
+    entry = find_entry(owner)
     refuse_frozen(entry)
     unet = uncompiled(entry)
     refuse_frozen(unet)
@@ -110,21 +117,48 @@ def check_guided(owner: Any, branch: str) -> None:
         )
 
 
-def check_shape(target: Target) -> None:
-    """Raise LeadlineError, naming both, when the mid-block's output has another shape than its input.
+def check_shape(target: Target) -> int | None:
+    """The mid-block's width in channels; None where only a call can tell.
 
     Nothing is computed: diffusers' own blocks say it by the widths of their residual networks, others are run on
-    tensors without values. What cannot be run that way is checked at the first call.
+    tensors without values. What cannot be run that way is checked at each call.
+
+    Raises LeadlineError, naming both, when the mid-block's output has another shape than its input, and where it is no
+    tensor of activations.
     """
     mid_block = target.mid_block
+    widths = _stated_widths(mid_block)
+    if widths is not None:
+        check_same_shape(("n", widths[0], "h", "w"), ("n", widths[1], "h", "w"))
+        return widths[0]
+    probed = _probed(target.unet, mid_block)
+    if probed is None:
+        return None
+    check_activations(*probed)
+    return int(probed[0].shape[1])
+
+
+def _stated_widths(mid_block: nn.Module) -> tuple[int, int] | None:
+    """Channels before and after one of diffusers' mid-blocks, where its residual networks state them."""
     resnets = getattr(mid_block, "resnets", None)
-    if type(mid_block).__module__.startswith("diffusers.") and resnets:
-        width, given = resnets[0].in_channels, resnets[-1].out_channels
-        check_same_shape(("n", width, "h", "w"), ("n", given, "h", "w"))
-        return
-    found = _probed(target.unet, mid_block)
-    if found is not None:
-        check_same_shape(*found)
+    if not type(mid_block).__module__.startswith("diffusers.") or not resnets:
+        return None
+    # A residual network of video models is one over each frame, then one over time, of the same width.
+    first, last = (getattr(resnet, "spatial_res_block", resnet) for resnet in (resnets[0], resnets[-1]))
+    widths = getattr(first, "in_channels", None), getattr(last, "out_channels", None)
+    return None if None in widths else (int(widths[0]), int(widths[1]))  # type: ignore[arg-type]
+
+
+def check_activations(given: Any, made: Any) -> None:
+    """Raise LeadlineError unless a mid-block turns a tensor [images, channels, ...] into another of the same shape."""
+    for name, found in (("input", given), ("output", made)):
+        if not isinstance(found, Tensor) or found.ndim < 3:
+            what = f"a tensor of shape {_shape(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise LeadlineError(
+                f"the mid-block's {name} is {what}: only a mid-block that turns one tensor of activations [images, "
+                "channels, height, width] (or of more or fewer axes behind the channels) into another can be bypassed"
+            )
+    check_same_shape(given.shape, made.shape)
 
 
 def check_same_shape(given: Sequence[Any], made: Sequence[Any]) -> None:
@@ -136,8 +170,8 @@ def check_same_shape(given: Sequence[Any], made: Sequence[Any]) -> None:
         )
 
 
-def _probed(unet: nn.Module, mid_block: nn.Module) -> tuple[Sequence[int], Sequence[int]] | None:
-    """Shapes before and after a mid-block run without values, called as diffusers' U-Nets do; None if it cannot."""
+def _probed(unet: nn.Module, mid_block: nn.Module) -> tuple[Tensor, Any] | None:
+    """Input and output of a mid-block run without values, called as diffusers' U-Nets do; None if it cannot."""
     parameter = next(mid_block.parameters(), torch.empty(0))
     try:
         config: Any = unet.config
@@ -150,8 +184,7 @@ def _probed(unet: nn.Module, mid_block: nn.Module) -> tuple[Sequence[int], Seque
                 text_width = text_width if isinstance(text_width, int) else text_width[-1]
                 more = {"encoder_hidden_states": torch.empty(1, 4, text_width).to(parameter)}
                 more |= {"attention_mask": None, "cross_attention_kwargs": None, "encoder_attention_mask": None}
-            made = mid_block.forward(h, torch.empty(1, emb_width).to(parameter), **more)
-            return tuple(h.shape), tuple(made.shape)
+            return h, mid_block.forward(h, torch.empty(1, emb_width).to(parameter), **more)
     except Exception:  # a block of somebody else's may need anything; its first call is checked as well
         return None
 

@@ -59,8 +59,9 @@ class Reconstruction(nn.Module):
 def reconstruction_loss(kl_weight: float, model: nn.Module, batch: Pictures) -> Float[Tensor, ""]:
     """Mean absolute error per pixel value plus kl_weight times the divergence per latent value."""
     decoded, divergence = model(batch.images, batch.noise)
-    error: Tensor = l1_loss(decoded.float(), batch.images)
-    return error + kl_weight * divergence
+    error = l1_loss(decoded.float(), batch.images)
+    loss: Tensor = error + kl_weight * divergence
+    return loss
 
 
 def as_images(pixels: UInt8[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -19,7 +19,7 @@ from leadline.records import ImageSet
 from leadline.rng import numpy_generator_for
 from leadline.sampling import draw_shards
 from leadline.steering import steered
-from leadline.text.generating import GUIDANCE, check_sampling, generate, own_size, prepared
+from leadline.text.generating import GUIDANCE, check_sampling, cut_prompts, generate, own_size, prepared
 
 PROMPT, PROMPTED, INIT = "prompt", "prompted", "init"
 """Columns of the shards beside image, index and seed: the text, the class that it asks for, the held-out image that
@@ -30,7 +30,7 @@ was started from."""
 class Requests:
     """What is asked of the model, image by image.
 
-    prompts: the texts. prompted: the class that each asks for, by name; None where the images have no classes.
+    prompts: the texts. prompted: the class that each asks for, by name; None where the texts do not tell classes.
     init: which of the held-out images `starts` each begins with; None: noise.
     """
 
@@ -56,7 +56,8 @@ def requests_for(spec: SampleSpec, training: ImageSet, held_out: ImageSet | None
     From noise: the caption of a training image, drawn with (seed, index), so that the prompts have the training data's
     distribution and the samples can be compared with it. From an image: a held-out image of its own and that image's
     caption, so that nearness to the start can be measured; held-out images that are training images to the byte are
-    passed over. Raises LeadlineError where captions or held-out images are missing.
+    passed over. A class is asked for where captions tell it: where no caption is one of images of two classes. Raises
+    LeadlineError where captions or held-out images are missing.
     """
     if spec.init_strength is None:
         of, source = _drawn(spec, len(training)), training
@@ -68,13 +69,25 @@ def requests_for(spec: SampleSpec, training: ImageSet, held_out: ImageSet | None
             f"{source.name!r} has no captions to prompt a text-to-image model with: name their kind "
             "(--set data.captions=digits or celeba)"
         )
-    classes = None if source.labels is None else source.labels[of]
+    named = _classes_told([training] if source is training else [training, source])
     return Requests(
         prompts=tuple(source.captions[i] for i in of),
-        prompted=None if classes is None else tuple(source.classes[label] for label in classes),
+        prompted=None if named is None else tuple(named[source.captions[i]] for i in of),
         init=None if spec.init_strength is None else tuple(int(i) for i in of),
         starts=None if spec.init_strength is None else source,
     )
+
+
+def _classes_told(sets: Sequence[ImageSet]) -> dict[str, str] | None:
+    """Caption -> class by its name; None where there are no classes, or captions that do not tell them apart."""
+    named: dict[str, str] = {}
+    for images in sets:
+        if images.labels is None:
+            return None
+        for caption, label in zip(images.captions, images.labels, strict=True):
+            if named.setdefault(caption, images.classes[label]) != images.classes[label]:
+                return None
+    return named
 
 
 def _drawn(spec: SampleSpec, number: int) -> Int[np.ndarray, " n"]:
@@ -105,15 +118,22 @@ def _starts(spec: SampleSpec, held_out: ImageSet, training: ImageSet) -> Int[np.
 
 
 def draw_text(
-    pipe: Any, spec: SampleSpec, requests: Requests, folder: Path, *, progress: ProgressCallback = silent
+    pipe: Any,
+    spec: SampleSpec,
+    requests: Requests,
+    folder: Path,
+    *,
+    given: str = "",
+    progress: ProgressCallback = silent,
 ) -> None:
     """Draw the spec's images from a text-to-image pipeline into `folder`, as `leadline.sampling.draw` does.
 
     pipe: as of `prepared`, on its device. Columns: image, index, seed, prompt, and where there are any, prompted and
-    init. Raises LeadlineError when the sampler is none of such a model, and when the starts are not of the
-    pipeline's size.
+    init. given: fingerprint of a pipeline that is not the run's own, whose files may change; empty: it is. Raises
+    LeadlineError as `check_sampling` does, when the starts are not of the pipeline's size, and when there are images of
+    other requests or of another given pipeline.
     """
-    check_sampling(spec)
+    check_sampling(spec, pipe.scheduler)
     if len(requests.prompts) != spec.num_images:
         raise LeadlineError(f"{spec.num_images} images, but {len(requests.prompts)} prompts: one each is expected")
     side = own_size(pipe)
@@ -123,7 +143,12 @@ def draw_text(
             f"the pipeline draws {side}×{side} px, the images to start from have {height}×{width}: "
             f"--set data.image_size={side}"
         )
-    _check_length(pipe.tokenizer, requests.prompts)
+    for prompt, (tokens, limit) in cut_prompts(pipe, requests.prompts).items():
+        # Its class may stand at its end.
+        raise LeadlineError(
+            f"the prompt {prompt!r} is {tokens} tokens long, its beginning and end included, and the pipeline's "
+            f"text encoder reads {limit}: give shorter captions (--set data.captions=), or another pipeline"
+        )
     ready = prepared(pipe, sampler=spec.sampler, image_to_image=requests.starts is not None)
 
     def make(indices: range) -> torch.Tensor:
@@ -139,20 +164,10 @@ def draw_text(
                 init_strength=spec.init_strength,
             )
 
-    settings = {"shape": [3, side, side], "requests": requests.fingerprint()}
+    settings: dict[str, Any] = {"shape": [3, side, side], "requests": requests.fingerprint()}
+    if given:
+        settings["pipeline"] = given
     draw_shards(make, spec, folder, settings=settings, columns=requests.columns(), progress=progress)
-
-
-def _check_length(tokenizer: Any, prompts: Sequence[str]) -> None:
-    """Raise LeadlineError on a prompt whose end the text encoder would never see: its class may stand there."""
-    limit = int(tokenizer.model_max_length)
-    for prompt in dict.fromkeys(prompts):
-        tokens = len(tokenizer.tokenize(prompt)) + 2
-        if tokens > limit:
-            raise LeadlineError(
-                f"the prompt {prompt!r} is {tokens} tokens long, its beginning and end included, and the pipeline's "
-                f"text encoder reads {limit}: give shorter captions (--set data.captions=), or another pipeline"
-            )
 
 
 def _pixels(requests: Requests, indices: range) -> torch.Tensor | None:

@@ -1,18 +1,21 @@
 """Images of a text-to-image pipeline: image i of a seed draws all its noise from its own generator."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from leadline.errors import LeadlineError, did_you_mean
-from leadline.recipe import SampleSpec
+from leadline.recipe import SampleSpec, SteerSpec
 from leadline.rng import generator_for
+from leadline.schedules import as_schedule, constant, strengths
+from leadline.steering.plotting import step_levels
 
 TEXT_SAMPLERS = {
     "ddim": "DDIMScheduler",
@@ -34,32 +37,93 @@ GUIDANCE = 7.5
 """Classifier-free guidance where none is given: what diffusers' Stable Diffusion pipeline has."""
 
 
-def check_sampling(spec: SampleSpec) -> None:
+Option = Callable[..., str]
+"""(name of a SampleSpec's field such as steer.branch, its value or none) -> how a person gives it."""
+
+
+def by_set(field: str, value: object = "") -> str:
+    """--set sample.steer.branch=conditional"""
+    return f"--set sample.{field}={value}"
+
+
+def check_sampling(spec: SampleSpec, scheduler: Any, *, option: Option = by_set) -> Float[np.ndarray, " calls"]:
+    """The noise level of each call of the U-Net when a spec's images are drawn with a pipeline's scheduler.
+
+    option: for the messages. Raises LeadlineError as `check_asked` does, on a number of steps that the scheduler does
+    not take, and on a bypass that is outside [0, 1] at one of the levels or, though asked for, 0 at all of them.
+    """
+    check_asked(spec, option=option)
+    share = 1.0 if spec.init_strength is None else spec.init_strength
+    levels = _levels(with_sampler(scheduler, spec.sampler), spec.steps, share, option)
+    bypass_strengths(spec.steer, levels, option=option)
+    return levels
+
+
+def check_asked(spec: SampleSpec, *, option: Option = by_set) -> None:
     """Raise LeadlineError on a sampler that text-to-image models do not take, an image-to-image of no steps, or a
     bypass of one half of the guidance where there is none."""
     if spec.sampler not in TEXT_SAMPLERS:
         raise LeadlineError(
             f"sampler {spec.sampler!r} is not one of a text-to-image model ({', '.join(TEXT_SAMPLERS)}): "
-            f"{did_you_mean(spec.sampler, TEXT_SAMPLERS)} (--set sample.sampler=)"
+            f"{did_you_mean(spec.sampler, TEXT_SAMPLERS)} ({option('sampler')})"
         )
     if spec.init_strength is not None:
-        check_strength(spec.steps, spec.init_strength)
+        check_strength(spec.steps, spec.init_strength, option=option)
     if spec.steer.branch != "both" and spec.guidance is not None and spec.guidance <= 1:
         raise LeadlineError(
-            f"sample.steer.branch={spec.steer.branch} is one half of classifier-free guidance, and at "
-            f"sample.guidance={spec.guidance:g} there is none: give more than 1, or leave the branch out"
+            f"{option('steer.branch', spec.steer.branch)} is one half of classifier-free guidance, and at "
+            f"{option('guidance', format(spec.guidance, 'g'))} there is none: give more than 1, or leave the branch out"
         )
 
 
-def check_strength(steps: int, init_strength: float) -> None:
+def _levels(scheduler: Any, steps: int, share: float, option: Option) -> Float[np.ndarray, " calls"]:
+    try:
+        return step_levels(scheduler, steps, share)
+    except LeadlineError:
+        raise
+    # What diffusers' schedulers raise over a number of steps that they do not take.
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise LeadlineError(f"{type(scheduler).__name__} takes no {steps} steps ({option('steps')}): {error}") from None
+
+
+def bypass_strengths(
+    steer: SteerSpec, levels: Float[np.ndarray, " calls"], *, option: Option = by_set
+) -> Float[np.ndarray, " calls"]:
+    """Strength of a bypass at each noise level. Raises LeadlineError where one is outside [0, 1], or where all are 0
+    and the bypass is not."""
+    found = strengths(constant(steer.strength) & as_schedule(steer.schedule or 1.0), levels)
+    if steer.strength and not found.any():
+        raise LeadlineError(
+            f"{option('steer.schedule', repr(steer.schedule))} has strength 0 at all {len(levels)} noise levels of the "
+            f"sampler ({levels[0]:.3g} to {levels[-1]:.3g}), so nothing would be bypassed: widen it"
+        )
+    return found
+
+
+def check_strength(steps: int, init_strength: float, *, option: Option = by_set) -> None:
     """Raise LeadlineError where an image-to-image start at that strength leaves no step to take."""
     if not 0 < init_strength <= 1:
         raise LeadlineError(f"init_strength must be above 0 and at most 1, not {init_strength:g}")
     if int(steps * init_strength) < 1:
         raise LeadlineError(
             f"init_strength={init_strength:g} of {steps} steps leaves none: give {1 / init_strength:.0f} steps or more "
-            "(--set sample.steps=), or a larger strength (--set sample.init_strength=)"
+            f"({option('steps')}), or a larger strength ({option('init_strength')})"
         )
+
+
+def cut_prompts(pipe: Any, prompts: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Prompts whose end one of the pipeline's text encoders does not see -> their tokens and how many it reads.
+
+    The two tokens at the ends count.
+    """
+    found = {}
+    for tokenizer in filter(None, (pipe.tokenizer, getattr(pipe, "tokenizer_2", None))):
+        limit = int(tokenizer.model_max_length)
+        for prompt in dict.fromkeys(prompts):
+            tokens = len(tokenizer.tokenize(prompt)) + 2
+            if tokens > limit:
+                found[prompt] = (tokens, limit)
+    return found
 
 
 def prepared(pipe: Any, *, sampler: str | None = None, image_to_image: bool = False) -> Any:
@@ -89,8 +153,16 @@ def with_sampler(scheduler: Any, sampler: str) -> Any:
 
 
 def own_size(pipe: Any) -> int:
-    """Height and width in px of what a pipeline draws unless told otherwise."""
-    return int(pipe.unet.config["sample_size"]) * int(pipe.vae_scale_factor)
+    """Height and width in px of what a pipeline draws unless told otherwise. Raises LeadlineError where they differ."""
+    given = pipe.unet.config["sample_size"]
+    sides = set(given) if isinstance(given, list | tuple) else {given}
+    side = sides.pop() if len(sides) == 1 else None
+    if not isinstance(side, int):
+        raise LeadlineError(
+            f"the pipeline's U-Net draws latents of sample_size {given!r}, expected one number or two equal ones: give "
+            "the size (leadline steer --size), or set sample_size in unet/config.json"
+        )
+    return side * int(pipe.vae_scale_factor)
 
 
 @torch.no_grad()

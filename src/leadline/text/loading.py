@@ -1,11 +1,10 @@
 """A text-to-image pipeline of diffusers from a folder or the hub: safetensors alone, no code, no network unasked."""
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,14 @@ from safetensors import SafetensorError
 from leadline.errors import LeadlineError
 from leadline.files import file_digest
 from leadline.hub import fetch, hub_folder
+from leadline.text.parts import INDEX, Part, absent_files, check_files, needed, read_json, shards
 
-INDEX = "model_index.json"
 TEXT_EXTRA = "text-to-image pipelines need the package transformers: pip install 'leadline[text]'"
 WAYS = "give the path of its folder"
-VARIANTS = ("", "fp16")
-"""Kinds of weights in the order in which they are taken: the full ones, else those in half precision."""
+VOCABULARY_PADDING = 128
+"""Embeddings beyond a tokenizer's last word stay below this: they are padded to a multiple of 64 or 128."""
 BROKEN = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError, SafetensorError)
 """What the libraries raise over a folder that is damaged or not what it says."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A component of a pipeline: which classes of which library may stand in its place, and the name of its files.
-
-    weights: the file of its weights without ending; "" where it has none.
-    """
-
-    library: str
-    classes: tuple[str, ...]
-    config: str = "config.json"
-    weights: str = ""
 
 
 _DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
@@ -45,7 +31,10 @@ _UNET = Part(library="diffusers", classes=("UNet2DConditionModel",), weights=_DI
 _TEXT = Part(library="transformers", classes=("CLIPTextModel",), weights="model")
 _TEXT_PROJECTED = Part(library="transformers", classes=("CLIPTextModelWithProjection",), weights="model")
 _TOKENIZER = Part(
-    library="transformers", classes=("CLIPTokenizer", "CLIPTokenizerFast"), config="tokenizer_config.json"
+    library="transformers",
+    classes=("CLIPTokenizer", "CLIPTokenizerFast"),
+    config="tokenizer_config.json",
+    vocabularies=(("tokenizer.json",), ("vocab.json", "merges.txt")),
 )
 _SCHEDULER = Part(library="diffusers", classes=(), config="scheduler_config.json")
 _SD = {"vae": _VAE, "text_encoder": _TEXT, "tokenizer": _TOKENIZER, "unet": _UNET, "scheduler": _SCHEDULER}
@@ -81,12 +70,21 @@ def load_text_pipeline(
     with quiet():
         for part, wanted in parts.items():
             components[part] = _load(folder / part, wanted, index[part][1])
+        _check_words(folder, components)
         try:
             options = {key: index[key] for key in ("force_zeros_for_empty_prompt",) if isinstance(index.get(key), bool)}
             pipe = getattr(diffusers, name)(**components, **LEFT_OUT[name], **options)
         except BROKEN as error:
             raise LeadlineError(f"{folder} cannot be put together as a {name}: {_said(error)}") from None
         return pipe.to(device=torch.device(device), dtype=dtype or torch.float32)
+
+
+def load_scheduler(source: str, *, download: bool = False) -> Any:
+    """The scheduler of such a pipeline alone, its networks unread. Raises LeadlineError as `load_text_pipeline`."""
+    folder = pipeline_folder(source, download=download)
+    index = read_index(folder)[2]
+    with quiet():
+        return _load(folder / "scheduler", _SCHEDULER, index["scheduler"][1])
 
 
 def pipeline_folder(source: str, *, download: bool = False) -> Path:
@@ -103,11 +101,13 @@ def pipeline_folder(source: str, *, download: bool = False) -> Path:
         raise LeadlineError(
             f"{source} is not there: expected a folder with {INDEX}, or a hub name such as organisation/name"
         )
-    cached = hub_folder(source, [INDEX], ways=WAYS, download=download)
-    _, parts, _ = read_index(cached)
-    if download and _absent(cached, parts):
-        fetch(source, lambda names: _needed(names, parts), ways=WAYS)
-    absent = _absent(cached, parts)
+    cached, parts, absent = _in_cache(source, download=download)
+    # Twice at most: the first time may bring a newer index, of other parts.
+    for _ in range(2):
+        if not (absent and download):
+            break
+        fetch(source, partial(needed, parts=parts), ways=WAYS)
+        cached, parts, absent = _in_cache(source, download=download)
     if absent:
         raise LeadlineError(
             f"{source} is not whole on this machine: {cached} lacks {', '.join(absent)}. Either {WAYS}, or have it "
@@ -116,12 +116,26 @@ def pipeline_folder(source: str, *, download: bool = False) -> Path:
     return cached
 
 
+def _in_cache(source: str, *, download: bool) -> tuple[Path, dict[str, Part], list[str]]:
+    """The folder of the hub's cache that stands for a name now, the parts that it should have, and what it lacks."""
+    cached = hub_folder(source, [INDEX], ways=WAYS, download=download)
+    parts = read_index(cached)[1]
+    return cached, parts, absent_files(cached, parts)
+
+
 def pipeline_fingerprint(folder: Path) -> str:
-    """16 digits of the SHA-256 of every file that loading reads: two folders with the same one draw the same images."""
+    """16 digits of the SHA-256 of every file that loading reads: two folders with the same one draw the same images.
+
+    Raises LeadlineError as `load_text_pipeline` does of files.
+    """
     _, parts, _ = read_index(folder)
-    names = [f"{part}/{name}" for part in parts for name in _names(folder / part)]
+    read = [INDEX]
+    for part, wanted in parts.items():
+        file = check_files(folder / part, wanted)[1]
+        names = {path.name for path in (folder / part).iterdir() if path.suffix in (".json", ".txt")}
+        read += [f"{part}/{name}" for name in names.union(shards(folder / part / file) if file else ())]
     digest = hashlib.sha256()
-    for name in sorted({INDEX, *_needed(names, parts)}):
+    for name in sorted(read):
         digest.update(f"{name}/{file_digest(folder / name)}/".encode())
     return digest.hexdigest()[:16]
 
@@ -129,7 +143,7 @@ def pipeline_fingerprint(folder: Path) -> str:
 def read_index(folder: Path) -> tuple[str, dict[str, Part], dict[str, Any]]:
     """Class of the pipeline, its parts, and model_index.json. Raises LeadlineError on what is not on the list."""
     path = folder / INDEX
-    index = _read_json(path, f"{folder} is no diffusers pipeline folder: it has no {INDEX}")
+    index = read_json(path, f"{folder} is no diffusers pipeline folder: it has no {INDEX}")
     kind = index.get("_class_name")
     if isinstance(kind, list):
         raise LeadlineError(f"{path} names code of its own ({kind!r}), which is not run: use a plain pipeline")
@@ -172,75 +186,9 @@ def _other_kind(kind: object, index: Mapping[str, Any]) -> str:
     return f"expected one of {', '.join(PIPELINES)}"
 
 
-def _needed(names: Sequence[str], parts: Mapping[str, Part]) -> list[str]:
-    """Of all names of a repository's files, those that loading reads. Raises LeadlineError as `_weights` does."""
-    wanted = [INDEX]
-    for part, spec in parts.items():
-        own = [name.removeprefix(f"{part}/") for name in names if re.fullmatch(rf"{part}/[^/]+", name)]
-        wanted += [f"{part}/{name}" for name in own if name.endswith((".json", ".txt"))]
-        if spec.weights:
-            variant, file = _weights(own, part, spec)
-            several = [name for name in own if "-of-" in name and (not variant or variant in name)]
-            wanted += [f"{part}/{name}" for name in (several if file.endswith(".json") else [file])]
-    return wanted
-
-
-def _absent(folder: Path, parts: Mapping[str, Part]) -> list[str]:
-    """Names of files that a folder of the hub's cache lacks."""
-    absent = []
-    for part, spec in parts.items():
-        names = _names(folder / part)
-        wanted = [spec.config]
-        if spec.weights:
-            try:
-                wanted += _shards(folder / part / _weights(names, part, spec)[1])
-            except LeadlineError:
-                wanted += [f"{spec.weights}.safetensors"]
-        absent += [f"{part}/{name}" for name in wanted if name not in names]
-    return absent
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def _weights(names: Sequence[str], part: str, spec: Part) -> tuple[str, str]:
-    """Variant and file of a part's weights among the names in its folder; the file may be the list of several.
-
-    Raises LeadlineError where there are none, or pickles alone.
-    """
-    for variant in VARIANTS:
-        dotted = f".{variant}" if variant else ""
-        for file in (f"{spec.weights}{dotted}.safetensors", f"{spec.weights}.safetensors.index{dotted}.json"):
-            if file in names:
-                return variant, file
-    pickled = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
-    if pickled:
-        raise LeadlineError(
-            f"{part} has its weights as {pickled[0]}, a pickle, which can run code when it is read; only safetensors "
-            "are read. Where you trust it, load the pipeline with diffusers and write it anew: save_pretrained(FOLDER)"
-        )
-    raise LeadlineError(f"{part} has no {spec.weights}.safetensors: the pipeline is not whole")
-
-
-def _shards(file: Path) -> list[str]:
-    """Names of the files that hold the weights: of `file` itself, or of those that it lists, all beside it."""
-    if file.suffix != ".json":
-        return [file.name]
-    listed = _read_json(file).get("weight_map")
-    names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
-    if not names or any(not re.fullmatch(r"[\w.-]+\.safetensors", name) for name in names):
-        raise LeadlineError(f"{file} does not list files of weights that lie beside it")
-    return names
-
-
 def _load(folder: Path, spec: Part, name: str) -> Any:
     """One part of a pipeline. Raises LeadlineError naming its folder where it cannot be read whole."""
-    if not (folder / spec.config).is_file():
-        raise LeadlineError(f"{folder} has no {spec.config}: the pipeline is not whole")
-    variant, file = _weights(_names(folder), folder.name, spec) if spec.weights else ("", "")
-    if file:
-        _shards(folder / file)
+    variant, file = check_files(folder, spec)
     found = _class(spec.library, name)
     options: dict[str, Any] = {"local_files_only": True}
     if spec.weights:
@@ -261,20 +209,19 @@ def _load(folder: Path, spec: Part, name: str) -> Any:
     return network.requires_grad_(False).eval()
 
 
+def _check_words(folder: Path, components: Mapping[str, Any]) -> None:
+    """Raise LeadlineError where a tokenizer and its text encoder know different numbers of words."""
+    for encoder in (part for part in components if part.startswith("text_encoder")):
+        tokenizer = encoder.replace("text_encoder", "tokenizer")
+        words, known = len(components[tokenizer]), int(components[encoder].config.vocab_size)
+        if not words <= known < words + VOCABULARY_PADDING:
+            raise LeadlineError(
+                f"{folder}: {tokenizer} has {words} words and {encoder} knows {known}: they do not belong together"
+            )
+
+
 def _class(library: str, name: str) -> Any:
     return getattr(diffusers if library == "diffusers" else _transformers(), name)
-
-
-def _read_json(path: Path, absent: str = "") -> dict[str, Any]:
-    try:
-        words = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LeadlineError(absent or f"{path} is not there") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise LeadlineError(f"{path} cannot be read: {error}") from None
-    if not isinstance(words, dict):
-        raise LeadlineError(f"{path} holds {type(words).__name__}, expected an object")
-    return words
 
 
 def _said(error: BaseException) -> str:
