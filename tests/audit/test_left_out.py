@@ -9,6 +9,7 @@ from leadline.audit.frechet import fit_gaussian, frechet_distance
 from leadline.audit.left_out import frechet_without, number_of_blocks, recall_and_coverage_without, vendi_without
 from leadline.audit.manifold import neighborhoods
 from leadline.audit.vendi import vendi_score
+from leadline.errors import NotMeasurable
 
 BLOCKS = np.random.default_rng(0).permutation(np.arange(25) % 7)
 
@@ -57,6 +58,17 @@ def test_recall_and_coverage(k: int, repeats: int, monkeypatch: pytest.MonkeyPat
     assert recall == pytest.approx(expected)
     assert len(set(expected)) > 1
     assert coverage == pytest.approx(by_hand(features, lambda rest: balls.holding_any(rest).mean()))
+
+
+def test_with_too_few_images_outside_a_block_there_is_nothing_to_measure() -> None:
+    features, halves = np.eye(2, 3), np.arange(2)
+    balls = neighborhoods(np.eye(4), 1)
+    with pytest.raises(NotMeasurable, match="needs 2 images or more outside each block, there are 1"):
+        frechet_without(features, fit_gaussian(np.eye(3)), halves)
+    with pytest.raises(NotMeasurable, match="needs 2 images or more outside each block, there are 1"):
+        recall_and_coverage_without(neighborhoods(np.eye(2, 4), 1), balls, 1, halves)
+    with pytest.raises(NotMeasurable, match="needs 2 images or more outside each block, there are 0"):
+        vendi_without(features, np.zeros(2, int))
 
 
 def test_large_spectra_are_taken_for_fewer_blocks() -> None:

@@ -14,7 +14,8 @@ import leadline
 from leadline.audit.context import METRICS, AuditContext
 from leadline.audit.paired import paired_audit
 from leadline.audit.paired_metrics import COMPARED
-from leadline.audit.pairing import NAME, Pair
+from leadline.audit.paired_tests import Inference
+from leadline.audit.pairing import NAME, Found, Pair
 from leadline.comparison import IDENTITY
 from leadline.errors import LeadlineError
 from leadline.recipe import AuditSpec
@@ -81,12 +82,60 @@ def test_every_number_of_the_samples_is_compared_as_the_audits_have_it(
             continue
         assert (m.name, m.unit, m.level) == (NAME, first.unit, 0.95)
         assert (m.params["base"], m.params["other"]) == pytest.approx((first.value, second.value), rel=1e-12, abs=1e-12)
-        assert m.value == pytest.approx(second.value - first.value, rel=1e-9, abs=1e-12)
+        plain = m.params.get("plain", m.value)
+        assert plain == pytest.approx(second.value - first.value, rel=1e-9, abs=1e-12)
         assert m.lower <= m.value <= m.upper  # type: ignore[operator]
         assert m.n == 36
         assert m.computed_from["base"] == first.computed_from["samples"]
         assert m.computed_from.items() >= second.computed_from.items()
     assert sum(m.value is not None for m in found.values()) > 30
+
+
+def test_a_frechet_difference_is_corrected_and_of_few_images_doubted(found: dict[Key, Measurement]) -> None:
+    m = next(
+        m for m in found.values() if (m.params["of"], m.params.get("space")) == ("frechet_distance", "pixels features")
+    )
+    assert m.value is not None
+    assert abs(m.value - m.params["plain"]) > 1e-3
+    assert m.lower + m.upper == pytest.approx(2 * m.value)  # type: ignore[operator]
+    assert "corrected by the jackknife for the bias of 36 images" in str(m.method)
+    assert "36 images in 64 dimensions" in m.params["doubt"]
+
+
+def test_where_the_correction_turns_the_sign_it_is_doubted(splits: Splits) -> None:
+    pair = Pair(base=context(BASE, splits.train), other=context(OTHER, splits.train))
+    blocks = pair.blocks()
+    without = np.zeros(36), np.linspace(0.1, 0.3, 36)
+    turned = pair.by_blocks_corrected(1.0, 1.1, without, blocks)
+    assert turned.params["plain"] == pytest.approx(0.1)
+    assert turned.value == pytest.approx(36 * 0.1 - 35 * 0.2)
+    assert "0.1, and -3.4 without the bias of so few images" in turned.params["doubt"]
+    assert "doubt" not in pair.by_blocks_corrected(1.0, 1.3, without, blocks).params
+
+
+def test_rates_differ_by_one_at_most(splits: Splits) -> None:
+    pair = Pair(base=context(BASE, splits.train), other=context(OTHER, splits.train))
+    without = np.zeros(36), np.linspace(0, 1.8, 36)
+    ends = [
+        (each.tested.lower, each.tested.upper)
+        for each in (
+            pair.by_blocks(0.0, 0.9, without, pair.blocks(), limits=(-1.0, 1.0)),
+            pair.by_blocks(0.0, 0.9, without, pair.blocks()),
+        )
+    ]
+    assert ends[0] == (-1.0, 1.0)
+    assert ends[1][0] < -1 < 1 < ends[1][1]
+
+
+def test_of_too_few_images_nothing_is_jackknifed_over_blocks_and_what_is_not_finite_is_not_measurable(
+    splits: Splits,
+) -> None:
+    pair = Pair(base=context(BASE.take(range(19)), splits.train), other=context(OTHER.take(range(19)), splits.train))
+    with pytest.raises(LeadlineError, match="needs 20 images or more in each set, 19 given"):
+        pair.blocks()
+    infinite = Found(0.0, np.inf, Inference(0.0, np.inf, 0.5), "by hand", 19)
+    m = pair.difference("x", lambda: infinite, unit="", direction="", params={})
+    assert m.reason == "the test gave no finite numbers (inf, 0, inf, 0.5)"
 
 
 def test_what_was_changed_is_found_and_the_counts_of_pairs_add_up(found: dict[Key, Measurement]) -> None:

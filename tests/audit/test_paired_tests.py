@@ -233,7 +233,7 @@ def test_the_size_of_the_block_jackknife_of_a_frechet_difference() -> None:
 
 
 def test_a_set_of_another_spread_is_seen_as_worse_although_its_bias_is_smaller() -> None:
-    """Base N(0, I) as the reference, the other shrunk to 0.8 of it: 0.04·d farther, and on average nearer as it is."""
+    """Base N(0, I) as the reference, the other shrunk to 0.9 of it: 0.01·d farther, and on average nearer as it is."""
     generator = np.random.default_rng(13)
     n, d, times = 72, 32, 30
     reference = Gaussian(mean=torch.zeros(d, dtype=torch.float64), root=torch.eye(d, dtype=torch.float64))
@@ -241,15 +241,14 @@ def test_a_set_of_another_spread_is_seen_as_worse_although_its_bias_is_smaller()
     plain, corrected, covered = [], [], 0
     for _ in range(times):
         base = generator.normal(size=(n, d))
-        other = 0.8 * (0.9 * base + np.sqrt(0.19) * generator.normal(size=(n, d)))
+        other = 0.9 * (0.9 * base + np.sqrt(0.19) * generator.normal(size=(n, d)))
         plain.append(frechet_distance(other, reference).value - frechet_distance(base, reference).value)
         apart = frechet_without(other, reference, blocks) - frechet_without(base, reference, blocks)
         value, tested = block_jackknifed(plain[-1], apart, sizes, 0.95, corrected=True)
         corrected.append(value)
-        covered += tested.lower <= 0.04 * d <= tested.upper
-    assert np.mean(plain) < 0.25 * 0.04 * d
-    assert np.mean(corrected) == pytest.approx(0.04 * d, rel=0.15)
-    assert min(corrected) > 0
+        covered += tested.lower <= 0.01 * d <= tested.upper
+    assert np.mean(plain) < 0
+    assert np.mean(corrected) == pytest.approx(0.01 * d, abs=0.12)
     assert covered >= 0.9 * times
 
 

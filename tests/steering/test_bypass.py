@@ -146,8 +146,9 @@ def test_a_handle_is_set_and_removed_any_number_of_times():
 def test_a_lost_handle_is_disabled_through_whatever_shares_the_unet():
     first, second = text_to_image(), text_to_image()
     second.target.unet = first.unet
+    compiled = torch.compile(first.unet, backend="eager")
     plain, untouched = first.run(), traces(first.unet)
-    for owner in (first.target, second.target, first.unet, torch.compile(first.unet, backend="eager")):
+    for owner in (first.target, second.target, first.unet, compiled):
         enable_bypass(first.target, 1.0)
         with pytest.raises(ValueError, match="disable_bypass"):
             enable_bypass(first.target, 0.5)
@@ -161,9 +162,12 @@ def test_a_lost_handle_is_disabled_through_whatever_shares_the_unet():
 
 def test_a_handle_lost_with_a_compiled_wrapper_or_a_mid_block_is_disabled_too():
     unet = unconditional_unet()
-    untouched, mid_block = traces(unet), unet.mid_block
-    enable_bypass(torch.compile(unet, backend="eager"), 0.5)
+    compiled = torch.compile(unet, backend="eager")
+    untouched, mid_block, wrapper = traces(unet), unet.mid_block, weakref.ref(compiled)
+    enable_bypass(compiled, 0.5)
+    del compiled
     gc.collect()
+    assert wrapper() is not None
     unet.mid_block = None
     disable_bypass(unet)
     unet.mid_block = mid_block

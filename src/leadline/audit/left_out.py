@@ -59,9 +59,9 @@ def vendi_without(
 ) -> Float[np.ndarray, " b"]:
     """Friedman and Dieng (2023), Definition 3.1, of the images outside each block; float64, as `vendi_score`.
 
-    features: [n, d], of any lengths but 0; blocks: 0 to b - 1, with an image or more outside each, else NotMeasurable.
+    features: [n, d], of any lengths but 0; blocks: 0 to b - 1, with 2 images or more outside each, else NotMeasurable.
     """
-    _check_outside(blocks, 1)
+    _check_outside(blocks, 2)
     unit = np.concatenate([rows for _, rows in float64_rows(features, unit_length=True)])
     spectra = _Spectra(torch.from_numpy(unit).to(device), centre=False)
     found = []
