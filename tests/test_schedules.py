@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leadline import bump, constant, ramp, window
-from leadline.schedules import MAX_PARTS, Bump, Constant, Product, Schedule, Sum, as_schedule, parse, strengths
+from leadline.schedules import (
+    MAX_PARTS,
+    Bump,
+    Constant,
+    Product,
+    Schedule,
+    Sum,
+    as_schedule,
+    highest,
+    parse,
+    strengths,
+)
 
 EXAMPLE = ramp(0.0, 0.6) & window(sigma_max=5.0, sigma_min=0.5)
 LEVELS = np.array([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 157.0, math.inf])
@@ -288,3 +299,20 @@ def test_only_a_window_may_be_open_or_as_narrow_as_can_be() -> None:
 def test_a_schedule_can_be_compared_and_hashed() -> None:
     assert len({EXAMPLE, parse(str(EXAMPLE)), bump()}) == 2
     assert Bump(1) == bump()
+
+
+def test_no_strength_passes_the_bound() -> None:
+    levels = np.geomspace(1e-3, 1e3, 500)
+    made = [constant(0.3), ramp(0.2, 0.7), ramp(0.7, 0.2), window(0.4), bump(0.6), EXAMPLE, 0.3 * bump() + window(0.5)]
+    for schedule in made:
+        assert 0 < strengths(schedule, levels).max() <= schedule.bound <= 1
+    for nothing in (constant(0), ramp(0, 0), window(0), bump(0), window() & ramp(0, 0), window(0) + bump(0)):
+        assert nothing.bound == 0
+        assert highest(nothing, levels) == 0
+
+
+def test_the_highest_strength_and_the_refusal_of_a_schedule_that_is_nowhere() -> None:
+    assert highest(ramp(0.2, 0.8, sigma_max=10, sigma_min=0.1), [0.1, 1.0]) == 0.8
+    for nowhere in (window(sigma_min=20), window(sigma_max=1) & window(sigma_min=2)):
+        with pytest.raises(ValueError, match=r"is 0 at every noise level there is, 0\.03 to 15, .*widen it"):
+            highest(nowhere, [0.03, 1.5, 15.0])

@@ -19,6 +19,7 @@ from leadline.recipe import AuditSpec, Recipe, SampleSpec, with_overrides
 from leadline.report.views import open_views
 from leadline.runs import Run
 from leadline.stages import samples_of
+from leadline.steer_sweep import steer_sweep
 
 TINY = [
     *("data.dataset=digits", "data.split=null", "data.num_images=60", "data.held_out=20", "data.labeler=100"),
@@ -119,6 +120,22 @@ def test_a_given_pipeline_may_not_change_between_two_shards(recipe: Recipe, fini
     drawn.update(model={})
     with pytest.raises(ValueError, match=r"holds images drawn with other settings \(pipeline\)"):
         run(given, tmp_path)
+
+
+def test_a_sweep_draws_from_what_its_run_was_drawn_by(recipe: Recipe, finished: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.model_folder, tmp_path / "pipeline")
+    base = run(with_overrides(recipe, [f"text.pipeline={folder}"]), tmp_path / "runs")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: 0 * value for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(ValueError, match="was begun with another content of .*pipeline"):
+        steer_sweep(base.folder, (0.5,), choose_by="prompt_agreement")
+    (member,) = (
+        Run.open(file.parent) for file in (tmp_path / "runs").glob("mnist*/run.json") if file.parent != base.folder
+    )
+    assert not member.samples_folder.exists()
+    member.update(model={**base.header.model, "fingerprint": "another"})
+    with pytest.raises(ValueError, match="was drawn by another content of its pipeline than"):
+        steer_sweep(base.folder, (0.5,), choose_by="prompt_agreement")
 
 
 def test_a_given_pipeline_is_not_needed_once_the_images_are_there(

@@ -143,7 +143,17 @@ class _Sweeping:
         if _is_of(self.base, recipe) and same_audit(self.base, recipe.audit):
             return self.base
         found = finished_audit(self.root / self._name(recipe))
-        return found if found is not None and same_audit(found, recipe.audit) else None
+        return self._of_base(found) if found is not None and same_audit(found, recipe.audit) else None
+
+    def _of_base(self, member: Run) -> Run:
+        """The member; a LeadlineError where a pipeline that was given had another content then than for the base."""
+        ours, theirs = (each.header.model.get("fingerprint") for each in (self.base, member))
+        if theirs is not None and theirs != ours:
+            raise LeadlineError(
+                f"{member.folder} was drawn by another content of its pipeline than {self.base.folder} (fingerprint "
+                f"{theirs}, there {ours}): remove it, or choose another folder (--out)"
+            )
+        return member
 
     def _name(self, recipe: Recipe) -> str:
         """Name of a recipe's run folder: with the audit's fingerprint where the usual one holds another audit."""
@@ -166,6 +176,10 @@ class _Sweeping:
         with member.lock():
             if not member.model_folder.exists() and self.base.model_folder.exists():
                 adopt_model(member, self.base, linked=True)
+            if not member.header.model and "fingerprint" in self.base.header.model:
+                # What the run compares a given pipeline with before it draws.
+                member.update(model=self.base.header.model)
+            self._of_base(member)
             drawn = self._drawn(recipe)
             if drawn is not None and member.header.status in ("started", "trained"):
                 check_same_data(drawn, self.splits)
