@@ -245,6 +245,15 @@ class AuditResult(Sequence[Measurement]):
         return "\n".join(describe(m) for m in self.measurements) or "(no measurements)"
 
 
+@dataclass(frozen=True)
+class TheoryResult(AuditResult):
+    """What a command of the theory lab found. kind: which command. arrays: numbers too many for a table (a landscape's
+    energy, trajectories), by name; the page draws them, and they are saved beside it."""
+
+    kind: str = ""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
 def describe(measurement: Measurement) -> str:
     """One line: name [group, params] value, interval, n, or why there is no number."""
     m = measurement

@@ -12,6 +12,7 @@ from leadline.cli.console import console, finish, spread
 from leadline.cli.steer import EXAMPLE as STEER_EXAMPLE
 from leadline.cli.steer import steer
 from leadline.cli.steer_sweep import EXAMPLE, steer_sweep
+from leadline.cli.theory import theory_app
 from leadline.options import (
     EXIT_CODES,
     AllowTorchscript,
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 presets_app = typer.Typer(help="Recipes that come with leadline.", no_args_is_help=True)
 app.add_typer(presets_app, name="presets")
+app.add_typer(theory_app, name="theory")
 
 RUNS = Path("runs")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from leadline.runs import Run
 
 GATE_FAILED = 3
-LISTS = ("--strength",)
+LISTS = ("--strength", "--sigma", "--share", "--tau")
 """Flags that take several numbers: --strength 0 .25 .5, or --strength=0 .25 .5, is read as the flag before each."""
 
 

@@ -33,6 +33,11 @@ class Denoiser(ABC):
     sigmas: Float[Tensor, " t"]
     device: torch.device
 
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Lowest and highest noise level at which the denoiser is defined; outside it: not measurable."""
+        return float(self.sigmas[0]), float(self.sigmas[-1])
+
     @abstractmethod
     def __call__(self, x: Float[Tensor, "n c h w"], sigma: Sigma) -> Float[Tensor, "n c h w"]:
         """Estimate of the clean image. sigma: one level, or one per image [n]."""

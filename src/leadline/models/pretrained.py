@@ -10,7 +10,7 @@ from diffusers.utils import logging
 from jaxtyping import Float
 from torch import Tensor
 
-from leadline.errors import LeadlineError
+from leadline.errors import LeadlineError, NotMeasurable
 from leadline.models.denoiser import Denoiser, Sigma
 
 
@@ -50,7 +50,7 @@ class DiffusersDenoiser(Denoiser):
         low, high = float(self.sigmas[0]), float(self.sigmas[-1])
         outside = ~((given >= low * (1 - 1e-6)) & (given <= high * (1 + 1e-6)))
         if outside.any():
-            raise LeadlineError(
+            raise NotMeasurable(
                 f"sigma {float(given[outside][0]):g} is outside the model's schedule, {low:.4g} to {high:.4g}: "
                 "not measurable there"
             )

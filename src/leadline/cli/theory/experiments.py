@@ -1,0 +1,1 @@
+"""`leadline theory experiments`."""
