@@ -15,7 +15,8 @@ from leadline.text.building import check_text
 
 def test_the_names_stand_beside_their_twins() -> None:
     names = preset_names()
-    assert {"digits69", "mnist69", "celeba-gender", "mnist-text", "celeba-text"} <= set(names)
+    whole = {"digits69", "mnist69", "celeba-gender", "mnist-text", "celeba-text", "mnist-edm", "celeba-edm"}
+    assert whole <= set(names)
     assert names == [twin for name in PRESETS for twin in (name, f"{name}-debug")]
 
 
@@ -74,7 +75,18 @@ def test_celeba_gender_is_the_papers() -> None:
     assert recipe.train.flip
 
 
-@pytest.mark.parametrize("name", ["digits69", "mnist69"])
+@pytest.mark.parametrize("name", ["mnist-edm", "celeba-edm"])
+def test_p2s_networks_are_trained_and_sampled_as_edms(name: str) -> None:
+    """2206.00364: its preconditioning and its sampler, whose estimates nothing holds within [-1, 1]; no mirroring,
+    which would make 2 N images of N."""
+    recipe = preset(name)
+    assert recipe.train.objective == "edm"
+    assert (recipe.sample.sampler, recipe.sample.clip_x0) == ("heun", False)
+    assert not recipe.train.flip
+    assert preset(f"{name}-debug").train.objective == "edm"
+
+
+@pytest.mark.parametrize("name", ["digits69", "mnist69", "mnist-edm"])
 def test_digits_are_never_mirrored(name: str) -> None:
     assert not preset(name).train.flip
 
@@ -97,7 +109,11 @@ def test_the_data_of_digits69() -> None:
     [
         ("mnist96", "^unknown preset 'mnist96': did you mean 'mnist69'"),
         ("mnist96-debug", "^unknown preset 'mnist96': did you mean 'mnist69'"),
-        ("xyz", "^unknown preset 'xyz': known: celeba-gender, celeba-text, digits69, mnist-text, mnist69$"),
+        (
+            "xyz",
+            "^unknown preset 'xyz': known: celeba-edm, celeba-gender, celeba-text, digits69, mnist-edm, mnist-text, "
+            "mnist69$",
+        ),
         ("-debug", "^unknown preset ''"),
     ],
 )

@@ -54,6 +54,7 @@ OTHER: dict[str, object] = {
     "model.blocks": 3,
     "model.wide": True,
     "model.match": ("parameters",),
+    "model.channels": (8, 16),
     "train.steps": 10,
     "train.batch_size": 7,
     "train.learning_rate": 1e-4,
@@ -63,6 +64,11 @@ OTHER: dict[str, object] = {
     "train.ema_decay": 0.0,
     "train.precision": "bf16",
     "train.flip": True,
+    "train.objective": "edm",
+    "train.sigma_data": 1.0,
+    "train.noise_mean": -1.0,
+    "train.noise_std": 1.0,
+    "train.snapshots": (5, 10),
     "train.seed": 1,
     "train.checkpoint_every": 9,
     "train.log_every": 9,
@@ -109,6 +115,11 @@ OTHER: dict[str, object] = {
 }
 """For every field a value that is not its default."""
 
+WITH: dict[str, dict[str, object]] = {
+    f"train.{name}": {"objective": "edm"} for name in ("sigma_data", "noise_mean", "noise_std")
+}
+"""What a field needs beside it."""
+
 NOT_IN_THE_OUTCOME = {
     *("train.checkpoint_every", "train.log_every", "train.tensorboard"),
     *("sample.batch_size", "sample.shard_size"),
@@ -118,11 +129,13 @@ NOT_IN_THE_OUTCOME = {
 def varied(name: str) -> Recipe:
     part, field = name.split(".")
     spec = {**PARTS, "audit": AuditSpec}[part]
-    return Recipe(**{part: spec(**{field: OTHER[name]})})
+    return Recipe(**{part: spec(**{field: OTHER[name], **WITH.get(name, {})})})
 
 
 def usual(name: str) -> Recipe:
     """What `varied` varies: the recipe of all defaults, of a text-to-image model for the fields of one."""
+    if name in WITH:
+        return Recipe(train=TrainSpec(**WITH[name]))
     return Recipe(text=TextSpec()) if name.startswith("text.") else Recipe()
 
 
@@ -181,6 +194,27 @@ def test_set_reaches_a_text_to_image_model_only_where_there_is_one() -> None:
 def test_text_specs_that_cannot_be_built_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(LeadlineError, match=message):
         TextSpec(**fields)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "message"),
+    [
+        (ModelSpec, {"channels": (8, 12)}, r"must be 2 multiples of 8, one per block \(--set model.chan.*not 8, 12"),
+        (ModelSpec, {"channels": "8,16,16"}, "must be 2 multiples of 8.*not 8, 16, 16"),
+        (ModelSpec, {"channels": (8, 16), "wide": True}, "wide and match choose the channels themselves"),
+        (ModelSpec, {"channels": (8, 16), "match": "width"}, "wide and match choose the channels themselves"),
+        (TrainSpec, {"noise_mean": -1.0, "noise_std": 1.0}, "noise_mean, noise_std is of the objective edm: --set"),
+        (TrainSpec, {"sigma_data": 1.0}, "sigma_data is of the objective edm"),
+        (TrainSpec, {"objective": "edm", "sigma_data": 0.0}, "TrainSpec.sigma_data: .*greater than 0"),
+        (TrainSpec, {"objective": "v"}, "'epsilon' or 'edm'"),
+        (TrainSpec, {"steps": 10, "snapshots": (5, 11)}, "rising steps, up to the last, 10 .*not 5, 11"),
+        (TrainSpec, {"steps": 10, "snapshots": "5,5"}, "rising steps.*not 5, 5"),
+        (TrainSpec, {"snapshots": "0"}, "TrainSpec.snapshots.0: .*greater than or equal to 1"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(spec: type[Spec], fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(LeadlineError, match=message):
+        spec(**fields)
 
 
 def test_fingerprints_are_pinned() -> None:

@@ -16,12 +16,26 @@ from PIL import Image
 
 from leadline.audit.intervals import clopper_pearson
 from leadline.data.shards import read_shards
+from leadline.errors import NotMeasurable
 from leadline.models.denoiser import Denoiser, ddpm_sigmas
 from leadline.models.pretrained import DiffusersDenoiser
 from leadline.models.unet import depth_unet
 from leadline.recipe import SampleSpec, SteerSpec
 from leadline.rng import generator_for
-from leadline.sampling import SAMPLERS, check, draw, karras_grid, sample, to_pixels, trailing_grid
+from leadline.sampling import (
+    SAMPLERS,
+    check,
+    decode,
+    draw,
+    encode,
+    karras_grid,
+    noise_levels,
+    sample,
+    starting_noise,
+    states,
+    to_pixels,
+    trailing_grid,
+)
 from leadline.schedules import constant, window
 from leadline.steering import bypass
 from leadline.theory.exact import MultiDeltaDenoiser
@@ -103,6 +117,87 @@ def test_order_of_convergence_on_the_closed_form_flow(sampler, order):
         errors.append(float((given - exact).abs().max()))
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert orders[-1] == pytest.approx(order, abs=0.35)
+
+
+class Fine(Gaussian):
+    """With a ladder whose foot is so low that the steps between its ends decide the error."""
+
+    sigmas = torch.logspace(-4, 1.5, 1000, dtype=torch.float64)
+
+
+def encoded(denoiser, images, sigma):
+    """The closed form of the probability-flow ODE upward."""
+    stretch = math.sqrt((denoiser.variance + sigma**2) / denoiser.variance)
+    return denoiser.mean + stretch * (images - denoiser.mean)
+
+
+@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("heun", 2)])
+def test_encoding_converges_to_the_closed_form_and_decoding_undoes_it(sampler, order):
+    denoiser, images = Fine(), torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(2, 1, 2, 2)
+    up, back = [], []
+    for steps in (40, 80, 160):
+        options = spec(sampler=sampler, steps=steps)
+        start = encode(denoiser, images, options)
+        assert start.dtype == torch.float64
+        up.append(float((start / encoded(denoiser, images, float(denoiser.sigmas[-1])) - 1).abs().max()))
+        back.append(float((decode(denoiser, start, options) - images).abs().max()))
+    assert math.log2(up[-2] / up[-1]) == pytest.approx(order, abs=0.35)
+    # Heun's leading errors of the two ways cancel.
+    assert math.log2(back[-2] / back[-1]) > order - 0.35
+    assert back[-1] < (0.05 if order == 1 else 2e-3)
+
+
+def test_ways_from_and_to_a_level_between():
+    denoiser, images = Fine(), torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(2, 1, 2, 2)
+    options = spec(sampler="heun", steps=80)
+    start = encode(denoiser, images, options, sigma=1.5)
+    torch.testing.assert_close(start, encoded(denoiser, images, 1.5), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(decode(denoiser, start, options, sigma=1.5), images, rtol=0, atol=2e-3)
+    grid = noise_levels(denoiser, options)
+    assert noise_levels(denoiser, options, 1.5) == [1.5, *(level for level in grid if level < 1.5)]
+    with pytest.raises(ValueError, match=r"from sigma 100: the model is defined from 0\.0001 to 31\.62"):
+        decode(denoiser, start, options, sigma=100)
+
+
+@pytest.mark.parametrize("sigma", [0, -1.0, math.inf, math.nan])
+@pytest.mark.parametrize("way", [encode, decode])
+def test_there_is_no_way_from_or_to_a_level_that_is_none(way, sigma):
+    exact = MultiDeltaDenoiser(torch.zeros(1, 1, 2, 2))
+    with pytest.raises(NotMeasurable, match="needs one above 0 and finite, not sigma"):
+        way(exact, torch.zeros(2, 1, 2, 2), spec(), sigma=sigma)
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun"])
+def test_the_states_lead_from_the_starting_noise_to_the_sample(denoiser, name):
+    options = spec(sampler=name, steps=4, clip_x0=True)
+    start = starting_noise(denoiser, 5, range(3), options)
+    way = list(states(denoiser, start, options))
+    assert [sigma for sigma, _, _ in way] == noise_levels(denoiser, options)
+    assert torch.equal(way[0][1], start)
+    with torch.no_grad():
+        for sigma, x, x0 in way[:-1]:
+            assert torch.equal(x0, denoiser(x, sigma).clamp(-1, 1))
+    _, x, x0 = way[-1]
+    assert x is x0
+    assert torch.equal(x, sample(denoiser, 5, range(3), options))
+    assert torch.equal(x, decode(denoiser, start, options))
+    lower = starting_noise(denoiser, 5, range(3), options, sigma=2)
+    torch.testing.assert_close(lower, start * math.sqrt(5 / (way[0][0] ** 2 + 1)))
+
+
+def test_states_take_levels_of_their_own(denoiser):
+    start = starting_noise(denoiser, 0, range(2), spec(), sigma=3)
+    way = list(states(denoiser, start, spec(sampler="heun"), levels=[3.0, 1.0, 0.0]))
+    assert [sigma for sigma, _, _ in way] == [3.0, 1.0, 0.0]
+
+
+def test_a_sampler_that_draws_noise_follows_no_ode(denoiser):
+    options = spec(sampler="ancestral")
+    for way in (encode, decode):
+        with pytest.raises(ValueError, match="ancestral follows no ODE"):
+            way(denoiser, torch.zeros(1, 1, 8, 8), options)
+    with pytest.raises(ValueError, match="draws noise on its way, and was given none"):
+        list(states(denoiser, torch.zeros(1, 1, 8, 8), options))
 
 
 def spread_after(name, steps, denoiser):

@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(imag
 
     def poisoned(images, options, step, part=slice(None)):
         batch = original(images, options, step, part)
-        return training.Batch(batch.x0, batch.noise * (float("nan") if step == 4 else 1), batch.timesteps)
+        return training.Batch(batch.x0, batch.noise * (float("nan") if step == 4 else 1), batch.levels)
 
     monkeypatch.setattr(training, "make_batch", poisoned)
     with pytest.raises(TrainingDiverged, match=r"loss is nan at step 5: training stopped; the last good checkpoint"):

@@ -12,7 +12,6 @@ from leadline.audit import METRICS, measure, require_networks
 from leadline.data import load, load_images
 from leadline.errors import LeadlineError
 from leadline.fitting import device_name
-from leadline.models.denoiser import ddpm_sigmas
 from leadline.models.pretrained import load_pipeline
 from leadline.models.unet import build_unet
 from leadline.progress import ProgressCallback, silent
@@ -36,6 +35,8 @@ from leadline.text.building import check_text, noise_schedule
 from leadline.text.drawing import requests_for
 from leadline.text.generating import bypass_strengths, check_sampling
 from leadline.text.loading import load_scheduler
+from leadline.text.training import check_training
+from leadline.training import ladder
 
 
 def run(
@@ -134,9 +135,9 @@ def check_recipe(recipe: Recipe, splits: Splits, *, drawn: bool = False, downloa
     if recipe.text is None:
         with torch.device("meta"):
             build_unet(recipe.model, channels, height)
-        ladder = ddpm_sigmas()
-        check(recipe.sample, ladder)
-        taken = SAMPLERS[recipe.sample.sampler].grid(ladder, recipe.sample.steps)[:-1]
+        levels = ladder(recipe.train)
+        check(recipe.sample, levels)
+        taken = SAMPLERS[recipe.sample.sampler].grid(levels, recipe.sample.steps)[:-1]
         bypass_strengths(recipe.sample.steer, taken.double().numpy())
     else:
         check_text_recipe(recipe, recipe.text, splits)
@@ -153,6 +154,7 @@ def check_text_recipe(recipe: Recipe, text: TextSpec, splits: Splits) -> None:
         raise LeadlineError("model.… is of the unconditional depth family, and this is a text-to-image model: text.…")
     if not text.pipeline:
         check_text(text, splits.train.shape)
+        check_training(recipe.train)
     requests_for(recipe.sample, splits.train, splits.held_out)
 
 
@@ -314,13 +316,15 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
 
 
 def model_title(recipe: Recipe) -> str:
-    """The model in words: 4 blocks; 2 blocks (large); 3 blocks, parameters matched; text to image, U-Net 64-128."""
+    """The model in words: 4 blocks, EDM; 2 blocks (large); 3 blocks, width matched; text to image, U-Net 64-128."""
     if recipe.text is not None:
         own = f"U-Net {'-'.join(map(str, recipe.text.unet_channels))}"
         return f"text to image, {Path(given_pipeline(recipe)).name or own}"
     spec = recipe.model
     text = f"{spec.blocks} blocks" + (" (large)" if spec.wide else "")
-    return text + (f", {' and '.join(spec.match)} matched" if spec.match else "")
+    text += f" of {', '.join(map(str, spec.channels))} channels" if spec.channels else ""
+    text += f", {' and '.join(spec.match)} matched" if spec.match else ""
+    return text + (", EDM" if recipe.train.objective == "edm" else "")
 
 
 def size(shape: tuple[int, int, int]) -> str:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -139,12 +139,21 @@ class Trainer:
             found |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
         return {name: value.detach().cpu().contiguous() for name, value in found.items()}
 
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """The network with its averaged weights while it lasts; afterwards its own are back, to the bit."""
+        network = self.accelerator.unwrap_model(self.model)
+        self.average.store(network.parameters())
+        self.average.copy_to(network.parameters())
+        try:
+            yield network
+        finally:
+            self.average.restore(network.parameters())
+
     def save(self, file: Path, progress: Progress) -> None:
         """Write the checkpoint, whole or not at all. Raises TrainingDiverged rather than save broken weights."""
         tensors = self.tensors()
-        broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
-        if broken:
-            raise TrainingDiverged(f"{len(broken)} tensors, {broken[0]} first, are not finite at step {progress.step}")
+        check_finite(tensors, progress.step)
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
         metadata = {
             "identity": self.identity,
@@ -180,6 +189,13 @@ class Trainer:
         if self.accelerator.scaler and (scaler := json.loads(metadata["scaler"])):
             self.accelerator.scaler.load_state_dict(scaler)
         return progress
+
+
+def check_finite(tensors: Mapping[str, Tensor], step: int) -> None:
+    """Raise TrainingDiverged where a tensor is broken."""
+    broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise TrainingDiverged(f"{len(broken)} tensors, {broken[0]} first, are not finite at step {step}")
 
 
 def checkpoint_identity(file: Path) -> str:
@@ -256,14 +272,17 @@ def fit(
     *,
     checkpoint: Path,
     curve: Path,
+    keep: Callable[[nn.Module, int], object] | None = None,
     progress: ProgressCallback = silent,
     stage: str = "training",
 ) -> Any:
     """The steps from state.step to spec.steps; returns the network with its averaged weights.
 
     make: (step, which images of the batch are this process's) -> batch. curve: JSON lines, one per log_every steps:
-    step, loss (mean since the last line), learning_rate, images_per_second, seconds. Every process calls this; only
-    the main one writes. Raises TrainingDiverged when the loss or the weights are no longer finite (the last good
+    step, loss (mean since the last line), learning_rate, images_per_second, seconds. keep: (network with its averaged
+    weights, step), called after each of spec.snapshots and before the checkpoint of the same step, so that a
+    checkpoint never lies beyond a snapshot that is not there. Every process calls this; only the main one writes.
+    Raises TrainingDiverged when the loss or the weights are no longer finite (the last good
     checkpoint stays).
     """
     spec, accelerator = trainer.spec, trainer.accelerator
@@ -282,8 +301,8 @@ def fit(
             trainer.step(batch, learning_rate(spec, state.step))
             state.step += 1
             logged, saved = state.step % spec.log_every == 0, state.step % spec.checkpoint_every == 0
-            last = state.step == spec.steps
-            if logged or saved or last or state.step % check_every == 0:
+            last, kept = state.step == spec.steps, keep is not None and state.step in spec.snapshots
+            if logged or saved or last or kept or state.step % check_every == 0:
                 trainer.drain(state)
                 elapsed = time.monotonic() - clock
                 state.seconds = carried + elapsed
@@ -304,12 +323,16 @@ def fit(
                     if writer is not None:
                         writer.add_scalar("loss", line["loss"], state.step)
                         writer.add_scalar("learning_rate", line["learning_rate"], state.step)
+            if keep is not None and kept and accelerator.is_main_process:
+                with trainer.averaged() as network:
+                    check_finite(network.state_dict(), state.step)
+                    keep(network, state.step)
             if (saved or last) and accelerator.is_main_process:
                 trainer.save(checkpoint, state)
     except TrainingDiverged as error:
-        kept = f"the last good checkpoint is kept in {checkpoint}" if checkpoint.exists() else "no checkpoint was made"
+        left = f"the last good checkpoint is kept in {checkpoint}" if checkpoint.exists() else "no checkpoint was made"
         raise TrainingDiverged(
-            f"{error}: training stopped; {kept}. Lower --set train.learning_rate (now {spec.learning_rate:g}) or "
+            f"{error}: training stopped; {left}. Lower --set train.learning_rate (now {spec.learning_rate:g}) or "
             "train.clip_norm, or train in fp32, in a new folder"
         ) from None
     finally:

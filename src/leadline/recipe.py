@@ -140,6 +140,21 @@ class ModelSpec(Spec):
     match: Names = ()
     """Matched controls: parameters, width, attention (the last also together with one of the others);
     empty: the papers' own models."""
+    channels: Numbers | None = Field(default=None, json_schema_extra=NEUTRAL)
+    """Channels of each down block, 8,16, in place of the papers': multiples of 8, as many as blocks."""
+
+    @model_validator(mode="after")
+    def _channels_fit_the_blocks(self) -> "ModelSpec":
+        if self.channels is None:
+            return self
+        if self.wide or self.match:
+            raise ValueError("wide and match choose the channels themselves: leave them out, or leave out channels")
+        if len(self.channels) != self.blocks or any(number % 8 for number in self.channels):
+            raise ValueError(
+                f"channels must be {self.blocks} multiples of 8, one per block (--set model.channels, model.blocks), "
+                f"not {', '.join(map(str, self.channels))}"
+            )
+        return self
 
 
 class TextSpec(Spec):
@@ -181,6 +196,10 @@ class TextSpec(Spec):
         return self
 
 
+EDM_FIELDS = ("sigma_data", "noise_mean", "noise_std")
+"""Fields of TrainSpec that the objective edm alone has."""
+
+
 class TrainSpec(Spec):
     """How it is trained: AdamW, warm-up and cosine, clipping, EMA."""
 
@@ -202,6 +221,17 @@ class TrainSpec(Spec):
     """auto: bf16 where the device has it, else fp32."""
     flip: bool = False
     """Whether images are mirrored left-right at random (never for digits)."""
+    objective: Literal["epsilon", "edm"] = Field(default="epsilon", json_schema_extra=NEUTRAL)
+    """epsilon: the noise is predicted, on DDPM's 1,000 levels. edm: the denoiser's preconditioned network is
+    (2206.00364), noise levels from .002 to 80."""
+    sigma_data: float = Field(default=0.5, gt=0, json_schema_extra=NEUTRAL)
+    """edm: the spread of the images that the network is scaled for."""
+    noise_mean: float = Field(default=-1.2, json_schema_extra=NEUTRAL)
+    """edm: mean of ln sigma of the noise that the network is trained on."""
+    noise_std: float = Field(default=1.2, gt=0, json_schema_extra=NEUTRAL)
+    """edm: standard deviation of ln sigma."""
+    snapshots: Numbers = Field(default=(), json_schema_extra=NEUTRAL)
+    """Steps, 500,1000, after which the averaged weights are kept as well."""
     seed: int = Field(default=0, ge=0)
     """Seed of initial weights, data order and noise: the unit of replication."""
     checkpoint_every: int = Field(default=500, ge=1, json_schema_extra=RUNTIME)
@@ -210,6 +240,18 @@ class TrainSpec(Spec):
     """Steps between lines of the training curve."""
     tensorboard: bool = Field(default=False, json_schema_extra=RUNTIME)
     """Also write the curve for TensorBoard (extra `track`)."""
+
+    @model_validator(mode="after")
+    def _nothing_is_left_unused(self) -> "TrainSpec":
+        of_edm = [name for name in EDM_FIELDS if getattr(self, name) != type(self).model_fields[name].default]
+        if self.objective != "edm" and of_edm:
+            raise ValueError(f"{', '.join(of_edm)} is of the objective edm: --set train.objective=edm, or leave it out")
+        if list(self.snapshots) != sorted(set(self.snapshots)) or max(self.snapshots, default=0) > self.steps:
+            raise ValueError(
+                f"snapshots must be rising steps, up to the last, {self.steps} (--set train.snapshots, train.steps), "
+                f"not {', '.join(map(str, self.snapshots))}"
+            )
+        return self
 
 
 class SteerSpec(Spec):

@@ -4,7 +4,8 @@
   run.json              header: schema version, status, recipe, overrides, commit, versions, device, times
   train.jsonl           training curve
   checkpoint.safetensors   while training
-  model/                a diffusers folder: DDPMPipeline.from_pretrained opens it
+  model/                a diffusers folder: DiffusionPipeline.from_pretrained opens it
+  snapshots/step-000500/   the same, of the averaged weights after that many steps
   samples/*.parquet     Hugging Face image feature: datasets.load_dataset opens it
   measurements.jsonl    one Measurement per line
   audit.json, panels/   tables, settings and image panels of the audit
@@ -92,6 +93,10 @@ class Run:
     @property
     def model_folder(self) -> Path:
         return self.folder / "model"
+
+    def snapshot_folder(self, step: int) -> Path:
+        """The model as it was after that many steps, of those that train.snapshots names."""
+        return self.folder / "snapshots" / f"step-{step:06d}"
 
     @property
     def checkpoint_file(self) -> Path:
@@ -302,7 +307,10 @@ def open_runs(root: Path) -> list[Run]:
 
 
 def find_trained(root: Path, recipe: Recipe) -> Run | None:
-    """A run under `root` whose finished model was trained from the same data, model and training spec."""
+    """A run under `root` whose finished model was trained from the same data, model and training spec.
+
+    One that has lost a snapshot is passed over.
+    """
     wanted = recipe.training_fingerprint()
     for file in sorted(root.glob("*/run.json")):
         try:
@@ -311,20 +319,25 @@ def find_trained(root: Path, recipe: Recipe) -> Run | None:
         except LeadlineError as error:
             warnings.warn(f"passed over when looking for a model of the same training: {error}", stacklevel=2)
             continue
-        if other is not None and other.training_fingerprint() == wanted and run.header.status != "started":
+        finished = other is not None and run.header.status != "started" and other.training_fingerprint() == wanted
+        if finished and all(run.snapshot_folder(step).exists() for step in recipe.train.snapshots):
             return run
     return None
 
 
 def adopt_model(run: Run, trained: Run, *, linked: bool = False) -> None:
-    """Copy the finished model and its curve from another run of the same training.
+    """Copy the finished model, its snapshots and its curve from another run of the same training.
 
     linked: the model's files are hard links where the file system has them: no room is taken, and who writes into
     such a file writes into both.
     """
-    with atomic_folder(run.model_folder) as folder:
-        copy = link_or_copy if linked else shutil.copy2
-        shutil.copytree(trained.model_folder, folder, dirs_exist_ok=True, copy_function=copy)
+    copy = link_or_copy if linked else shutil.copy2
+    steps = trained.recipe.train.snapshots if trained.recipe is not None else ()
+    folders = [(trained.snapshot_folder(step), run.snapshot_folder(step)) for step in steps]
+    # The model last: where it is there, the run counts as trained.
+    for source, target in [*folders, (trained.model_folder, run.model_folder)]:
+        with atomic_folder(target) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=copy)
     if trained.curve_file.exists():
         with atomic_file(run.curve_file) as file:
             shutil.copyfile(trained.curve_file, file)

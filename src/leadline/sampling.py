@@ -3,7 +3,8 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +16,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from leadline.data.shards import write_shard
-from leadline.errors import LeadlineError
+from leadline.errors import LeadlineError, NotMeasurable
 from leadline.files import atomic_file, write_text
-from leadline.models.denoiser import Denoiser
+from leadline.models.denoiser import Denoiser, karras_sigmas
 from leadline.progress import ProgressCallback, silent
 from leadline.recipe import SampleSpec, SteerSpec
 from leadline.registry import Registry
@@ -31,11 +32,12 @@ Noise = Callable[[], Images]
 
 @dataclass(frozen=True)
 class Sampler:
-    """A way from noise to images: `grid(sigmas, steps)` gives steps + 1 falling noise levels, the last 0; `step` goes
-    from one to the next. `stochastic`: it draws fresh noise, and bends class shares on a coarse grid."""
+    """A way from noise to images: `grid(sigmas, steps)` gives steps + 1 falling noise levels, the last 0;
+    `step(denoise, x, x0, sigma, following, noise)`, x0 = denoise(x, sigma), goes from one to the next. `stochastic`: it
+    draws fresh noise, and bends class shares on a coarse grid."""
 
     grid: Callable[[Float[Tensor, " t"], int], Float[Tensor, " s"]]
-    step: Callable[[Denoise, Images, float, float, Noise], Images]
+    step: Callable[[Denoise, Images, Images, float, float, Noise], Images]
     stochastic: bool = False
 
 
@@ -62,26 +64,21 @@ def trailing_grid(sigmas: Float[Tensor, " t"], steps: int) -> Float[Tensor, " s"
 def karras_grid(sigmas: Float[Tensor, " t"], steps: int, rho: float = 7.0) -> Float[Tensor, " s"]:
     """Karras et al. 2022 (2206.00364) Eq. 5: levels evenly spaced in sigma^(1/rho) from the ladder's top to its foot,
     then 0."""
-    top, foot = float(sigmas[-1]) ** (1 / rho), float(sigmas[0]) ** (1 / rho)
-    share = torch.linspace(0, 1, steps, dtype=torch.float64)
-    levels = (top + share * (foot - top)) ** rho
-    # The ends exactly: a level outside the ladder by rounding would be outside the model's schedule.
-    levels[0], levels[-1] = sigmas[-1], (sigmas[0] if steps > 1 else sigmas[-1])
+    levels = karras_sigmas(float(sigmas[0]), float(sigmas[-1]), steps, rho).flip(0)
     return torch.cat([levels, levels.new_zeros(1)])
 
 
-def euler_step(denoise: Denoise, x: Images, sigma: float, following: float, _noise: Noise) -> Images:
+def euler_step(_denoise: Denoise, x: Images, x0: Images, sigma: float, following: float, _noise: Noise) -> Images:
     """2206.00364, Alg. 1 without correction: x + (sigma' - sigma) (x - D) / sigma.
 
     In these variables it is also DDIM (2010.02502 Eq. 12, eta = 0), D + (sigma' / sigma) (x - D).
     """
-    x0 = denoise(x, sigma)
     return x0 + (following / sigma) * (x - x0)
 
 
-def heun_step(denoise: Denoise, x: Images, sigma: float, following: float, _noise: Noise) -> Images:
+def heun_step(denoise: Denoise, x: Images, x0: Images, sigma: float, following: float, _noise: Noise) -> Images:
     """2206.00364, Alg. 1: Euler step, then the trapezoid rule; the last step, to 0, is Euler's."""
-    slope = (x - denoise(x, sigma)) / sigma
+    slope = (x - x0) / sigma
     ahead = x + (following - sigma) * slope
     if following == 0:
         return ahead
@@ -89,9 +86,8 @@ def heun_step(denoise: Denoise, x: Images, sigma: float, following: float, _nois
     return x + (following - sigma) * (slope + slope_ahead) / 2
 
 
-def ancestral_step(denoise: Denoise, x: Images, sigma: float, following: float, noise: Noise) -> Images:
+def ancestral_step(_denoise: Denoise, x: Images, x0: Images, sigma: float, following: float, noise: Noise) -> Images:
     """DDPM (2006.11239) Eq. 6, 7 with the posterior's variance, in sigma: a draw from q(x' | x, x0 = D(x; sigma))."""
-    x0 = denoise(x, sigma)
     ratio = (following / sigma) ** 2
     mean = x0 + ratio * (x - x0)
     return mean if following == 0 else mean + following * math.sqrt(1 - ratio) * noise()
@@ -124,29 +120,131 @@ def check(spec: SampleSpec, sigmas: Float[Tensor, " t"]) -> None:
         )
 
 
+def no_noise() -> Images:
+    """What a way without noise has: a deterministic sampler never asks."""
+    raise LeadlineError("this sampler draws noise on its way, and was given none: take ddim, euler or heun")
+
+
+def noise_levels(denoiser: Denoiser, spec: SampleSpec, sigma: int | float | None = None) -> list[float]:
+    """The sampler's noise levels, falling, the last 0. sigma: start there, and go on with those below it.
+
+    Raises NotMeasurable where sigma is not above 0 and finite, or lies outside the denoiser's range.
+    """
+    grid: list[float] = SAMPLERS[spec.sampler].grid(denoiser.sigmas, spec.steps).tolist()
+    if sigma is None:
+        return grid
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise NotMeasurable(
+            f"a way between an image and a noise level needs one above 0 and finite, not sigma {sigma:g}"
+        )
+    low, high = denoiser.sigma_range
+    # The ends of a schedule are known to a rounding of float32.
+    if not low * (1 - 1e-6) <= sigma <= high * (1 + 1e-6):
+        raise NotMeasurable(f"a way from sigma {sigma:g}: the model is defined from {low:.4g} to {high:.4g}")
+    return [float(sigma), *(level for level in grid if level < sigma)]
+
+
+def starting_noise(
+    denoiser: Denoiser, seed: int, indices: Sequence[int], spec: SampleSpec, *, sigma: int | float | None = None
+) -> Images:
+    """x at the top of the sampler's grid, or at `sigma`, for the given indices of a seed, on the denoiser's device.
+
+    Noise of variance sigma^2 + 1, what a variance-preserving model has at its last step with data of unit variance. One
+    image's noise depends on (seed, index) alone: two denoisers of one shape start alike.
+    """
+    top = noise_levels(denoiser, spec)[0] if sigma is None else sigma
+    return _noise(denoiser, seed, indices)() * math.sqrt(top**2 + 1)
+
+
+@torch.no_grad()
+def states(
+    denoiser: Denoiser,
+    x: Images,
+    spec: SampleSpec,
+    *,
+    levels: Sequence[float] | None = None,
+    noise: Noise = no_noise,
+) -> Iterator[tuple[float, Images, Images]]:
+    """The way of x down the sampler's levels, the last of them 0: (sigma, x, D(x; sigma)) at each; at 0, D is x itself.
+
+    x: [n, c, h, w] at the first level, on the denoiser's device; its type is kept. levels: falling ones in place of the
+    sampler's own, the last 0. noise: what a stochastic sampler adds, one draw per call.
+    """
+    levels = noise_levels(denoiser, spec) if levels is None else levels
+    sampler, denoise = SAMPLERS[spec.sampler], _denoise(denoiser, spec)
+    for sigma, following in pairwise(levels):
+        x0 = denoise(x, sigma)
+        yield sigma, x, x0
+        x = sampler.step(denoise, x, x0, sigma, following, noise)
+    yield levels[-1], x, x
+
+
+def decode(denoiser: Denoiser, x: Images, spec: SampleSpec, *, sigma: int | float | None = None) -> Images:
+    """The image [n, c, h, w] that x at the top of the sampler's grid, or at `sigma`, leads to: the ODE downward.
+
+    The spec is taken as checked. Raises LeadlineError on a stochastic sampler and NotMeasurable as `noise_levels` does.
+    """
+    refuse_stochastic(spec.sampler)
+    return _last(states(denoiser, x, spec, levels=noise_levels(denoiser, spec, sigma)))
+
+
+@torch.no_grad()
+def encode(denoiser: Denoiser, images: Images, spec: SampleSpec, *, sigma: int | float | None = None) -> Images:
+    """P2, section 2: the probability-flow ODE from sigma = 0 up to the top of the sampler's grid, or to `sigma`.
+
+    What `decode` leads back to the images, up to the discretisation: the same levels, the other way, by the sampler's
+    own step. The first step, from 0, takes the slope of the lowest level, since the last step of `decode` does.
+    images: [n, c, h, w] on the denoiser's device; their type is kept. Raises as `decode`.
+    """
+    refuse_stochastic(spec.sampler)
+    step, denoise = SAMPLERS[spec.sampler].step, _denoise(denoiser, spec)
+    _, *rising = reversed(noise_levels(denoiser, spec, sigma))
+    x = 2 * images - denoise(images, rising[0])
+    for level, following in pairwise(rising):
+        x = step(denoise, x, denoise(x, level), level, following, no_noise)
+    return x
+
+
 @torch.no_grad()
 def sample(denoiser: Denoiser, seed: int, indices: Sequence[int], spec: SampleSpec) -> Images:
     """Images [n, c, h, w], float32 on the CPU, in [-1, 1] but for overshoot, for the given indices of a seed.
 
-    The spec is taken as checked (`check`). Starts at sigma_max from noise of variance sigma_max^2 + 1, what a
-    variance-preserving model has at its last step with data of unit variance. Each image draws all its noise from its
-    own CPU generator.
+    The spec is taken as checked (`check`). Starts from `starting_noise`. Each image draws all its noise from its own
+    CPU generator.
     """
-    sampler = SAMPLERS[spec.sampler]
-    levels = sampler.grid(denoiser.sigmas, spec.steps).tolist()
+    grid = noise_levels(denoiser, spec)
+    noise = _noise(denoiser, seed, indices)
+    start = noise() * math.sqrt(grid[0] ** 2 + 1)
+    return _last(states(denoiser, start, spec, levels=grid, noise=noise)).float().cpu()
+
+
+def _noise(denoiser: Denoiser, seed: int, indices: Sequence[int]) -> Noise:
+    """What draws standard normal noise, each image's from its own stream."""
     streams = [generator_for(seed, "sample", i) for i in indices]
+    return lambda: torch.stack([torch.randn(denoiser.shape, generator=s) for s in streams]).to(denoiser.device)
 
-    def noise() -> Images:
-        return torch.stack([torch.randn(denoiser.shape, generator=s) for s in streams]).to(denoiser.device)
 
+def _last(way: Iterator[tuple[float, Images, Images]]) -> Images:
+    """The image at the end of a way; the states before it are let go."""
+    return deque(way, maxlen=1)[0][1]
+
+
+def refuse_stochastic(sampler: str) -> None:
+    """Raise LeadlineError where there is no sampler of that name, or where it follows no ODE."""
+    if SAMPLERS[sampler].stochastic:
+        raise LeadlineError(
+            f"{sampler} follows no ODE: its noise is new each time; take ddim, euler or heun (--sampler)"
+        )
+
+
+def _denoise(denoiser: Denoiser, spec: SampleSpec) -> Denoise:
+    # Here too: around a generator that something else has wrapped, no_grad ends before its first step.
+    @torch.no_grad()
     def denoise(x: Images, sigma: float) -> Images:
         x0 = denoiser(x, sigma)
         return x0.clamp(-1, 1) if spec.clip_x0 else x0
 
-    x = noise() * math.sqrt(levels[0] ** 2 + 1)
-    for sigma, following in pairwise(levels):
-        x = sampler.step(denoise, x, sigma, following, noise)
-    return x.float().cpu()
+    return denoise
 
 
 def to_pixels(images: Images) -> UInt8[Tensor, "n c h w"]:

@@ -93,7 +93,7 @@ def train_model(result: Run, recipe: Recipe, images: ImageSet, progress: Progres
         "progress": progress,
     }
     if recipe.text is None:
-        trained = train(recipe.model, recipe.train, images, **places)
+        trained = train(recipe.model, recipe.train, images, snapshots=result.snapshot_folder, **places)
         return Model(
             save=lambda folder: save_pipeline(trained.unet, trained.scheduler, folder),
             device=trained.device,

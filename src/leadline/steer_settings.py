@@ -13,7 +13,6 @@ from leadline.audit.context import LABELER
 from leadline.errors import LeadlineError
 from leadline.experiment import check_recipe
 from leadline.frontier import Choice, in_space
-from leadline.models.denoiser import ddpm_sigmas
 from leadline.recipe import Recipe, SampleSpec, SteerSpec, with_overrides
 from leadline.records import Splits
 from leadline.runs import Run
@@ -23,6 +22,7 @@ from leadline.stages import audit_fingerprint, given_pipeline
 from leadline.steering.levels import levels_of
 from leadline.text.generating import bypass_strengths, check_sampling, with_sampler
 from leadline.text.loading import load_scheduler
+from leadline.training import ladder as ladder_of
 
 Levels = Float[np.ndarray, " _"]
 LEAST_IMAGES = 3
@@ -109,9 +109,9 @@ def noise_levels(recipe: Recipe, model: Path, *, download: bool = False) -> tupl
     """
     spec = recipe.sample
     if recipe.text is None:
-        ladder = ddpm_sigmas()
-        check(spec, ladder)
-        return ladder.numpy(), SAMPLERS[spec.sampler].grid(ladder, spec.steps)[:-1].double().numpy()
+        levels = ladder_of(recipe.train)
+        check(spec, levels)
+        return levels.numpy(), SAMPLERS[spec.sampler].grid(levels, spec.steps)[:-1].double().numpy()
     scheduler = load_scheduler(given_pipeline(recipe) or str(model), download=download)
     taken = check_sampling(spec, scheduler)
     return levels_of(with_sampler(scheduler, spec.sampler)).grid, taken

@@ -21,7 +21,7 @@ from test_bypass import Recorder
 from tiny_pipelines import image_to_image, scheduler, text_to_image
 
 from leadline import bypass
-from leadline.models.pretrained import DiffusersDenoiser
+from leadline.models.preconditioning import Ladder
 from leadline.steering.levels import LadderLevels, levels_of
 
 # diffusers hands torch tensors to NumPy in a way that NumPy 2 warns of.
@@ -85,13 +85,12 @@ def test_edm_and_continuous_euler_give_a_quarter_of_log_sigma():
 
 
 def test_between_rungs_as_the_denoiser_and_beyond_the_ends_their_level():
-    denoiser = object.__new__(DiffusersDenoiser)
-    denoiser.sigmas = ladder(DDPMScheduler())
-    levels = LadderLevels(denoiser.sigmas)
+    own = Ladder(DDPMScheduler().alphas_cumprod, "epsilon")
+    levels = LadderLevels(own.sigmas)
     sigmas = torch.tensor([0.0123, 0.7, 33.3], dtype=torch.float64)
-    assert levels.sigma(denoiser.timestep(sigmas)).numpy() == pytest.approx(sigmas.numpy(), rel=1e-12)
+    assert levels.sigma(own.timestep(sigmas)).numpy() == pytest.approx(sigmas.numpy(), rel=1e-12)
     ends = levels.sigma(torch.tensor([-3.0, 999.5, 5000.0]))
-    assert ends.tolist() == [denoiser.sigmas[0], denoiser.sigmas[-1], denoiser.sigmas[-1]]
+    assert ends.tolist() == [own.sigmas[0], own.sigmas[-1], own.sigmas[-1]]
 
 
 def test_zero_terminal_signal_is_an_infinite_level_and_no_nan():

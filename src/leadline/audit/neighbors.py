@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from leadline.audit.precision import full_float32
 from leadline.audit.vectors import BLOCK_BYTES, VectorPair, Vectors, squared_lengths, tiles
 from leadline.errors import LeadlineError
+from leadline.precision import full_float32
 
 __all__ = ["Vectors", "nearest_neighbors", "within_radii"]
 

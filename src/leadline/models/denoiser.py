@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Sigma = float | Float[Tensor, " n"] | Float[Tensor, ""]
+Sigma = float | int | Float[Tensor, " n"] | Float[Tensor, ""]
 
 
 def ddpm_sigmas(num_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Float[Tensor, " t"]:
@@ -17,6 +17,20 @@ def ddpm_sigmas(num_steps: int = 1000, beta_start: float = 1e-4, beta_end: float
     betas = torch.linspace(beta_start, beta_end, num_steps, dtype=torch.float64)
     alphas_cumprod = torch.cumprod(1 - betas, dim=0)
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+
+
+def karras_sigmas(
+    low: float | int, high: float | int, count: int = 1000, rho: float | int = 7.0
+) -> Float[Tensor, " count"]:
+    """2206.00364, Eq. 5: float64 [count] levels evenly spaced in sigma^(1/rho), ascending, the ends exact.
+
+    One level alone is the highest.
+    """
+    top, foot = high ** (1 / rho), low ** (1 / rho)
+    levels: Tensor = (top + torch.linspace(0, 1, count, dtype=torch.float64) * (foot - top)) ** rho
+    # The ends exactly: a level outside the ladder by rounding would be outside the model's schedule.
+    levels[-1], levels[0] = low, high
+    return levels.flip(0)
 
 
 class Denoiser(ABC):

@@ -107,7 +107,17 @@ def matched_unet(blocks: int, match: tuple[str, ...], in_channels: int = 3, samp
 
 
 def build_unet(spec: ModelSpec, in_channels: int, sample_size: int) -> UNet2DModel:
-    """The member that a recipe names. Raises LeadlineError as depth_unet and matched_unet do."""
+    """The member that a recipe names, or one with its own channels and Table A's attention.
+
+    Raises LeadlineError as depth_unet and matched_unet do.
+    """
+    if spec.channels is not None:
+        return _unet(
+            spec.channels,
+            attention_at=PAPER_ATTENTION[spec.blocks],
+            in_channels=in_channels,
+            sample_size=sample_size,
+        )
     if not spec.match:
         return depth_unet(spec.blocks, in_channels, sample_size, spec.wide)
     if spec.wide:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from leadline.errors import LeadlineError
+from leadline.models.preconditioning import EDM_SCHEDULERS
 
 SUPPORTED = (
     "supported are diffusers' schedulers over a ladder of alphas_cumprod (DDPM, DDIM, PNDM, Euler, Heun, DPM-Solver++, "
@@ -21,9 +22,6 @@ SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "u
 
 BEYOND = 0.01
 """The share by which they may pass the ladder's ends: they are written with a few digits."""
-
-EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-"""Their timestep is 2206.00364's c_noise = ln(sigma) / 4."""
 
 
 class Levels(ABC):

@@ -120,6 +120,13 @@ def noise_loss(schedule: DDIMScheduler, model: nn.Module, batch: Captioned) -> F
     return mse_loss(model(noisy, batch.timesteps, batch.ids).float(), batch.noise)
 
 
+def check_training(spec: TrainSpec) -> None:
+    """Raise LeadlineError on settings of the training that only the unconditional depth family has."""
+    asked = {"train.objective": spec.objective != "epsilon", "train.snapshots": bool(spec.snapshots)}
+    for name in (name for name, given in asked.items() if given):
+        raise LeadlineError(f"{name} is of the unconditional depth family, and this is a text-to-image model")
+
+
 def train_text(
     spec: TextSpec,
     train: TrainSpec,
@@ -139,6 +146,7 @@ def train_text(
     if not images.captions:
         raise LeadlineError(f"image set {images.name!r} has no captions: --set data.captions=celeba or digits")
     check_text(spec, images.shape)
+    check_training(train)
     tokenizer = build_tokenizer(images.captions, spec.tokens)
     content = f"{fingerprint(spec, train)}-{images.fingerprint()}"
     # Modules draw their first weights from torch's global generator: it is forked, so nothing outside sees it.

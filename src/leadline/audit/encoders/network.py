@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
-from leadline.audit.precision import full_float32
 from leadline.errors import LeadlineError
+from leadline.precision import full_float32
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from leadline.audit.precision import full_float32
+from leadline.precision import full_float32
 
 
 @pytest.mark.parametrize("asked", ["highest", "high", "medium"])
