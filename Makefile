@@ -34,6 +34,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/lpips_mean.py
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/steering.py
+	$(BIN)/python benchmarks/denoisers.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -11,10 +11,13 @@ PAPER_SIGMAS = (80.0, 42.415, 21.108, 9.723, 4.06, 1.501, 0.469, 0.116, 0.020, 0
 
 
 def unit_noise(
-    images: Float[Tensor, "n c h w"], seed: int, draw: int = 0, purpose: str = "theory"
+    images: Float[Tensor, "n c h w"], seed: int, draw: int = 0, purpose: str = "theory", first: int = 0
 ) -> Float[Tensor, "n c h w"]:
-    """Standard normal noise, image i from the stream (seed, purpose and draw, i): alike for every sigma and model."""
-    streams = [generator_for(seed, f"{purpose}-{draw}", i) for i in range(len(images))]
+    """Standard normal noise, image i from the stream (seed, purpose and draw, i): alike for every sigma and model.
+
+    first: the number of the first image, for a batch out of many.
+    """
+    streams = [generator_for(seed, f"{purpose}-{draw}", first + i) for i in range(len(images))]
     drawn = [torch.randn(images.shape[1:], generator=s, dtype=torch.float64) for s in streams]
     return (torch.stack(drawn) if drawn else torch.empty(images.shape, dtype=torch.float64)).to(images)
 

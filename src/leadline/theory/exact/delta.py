@@ -1,52 +1,40 @@
-"""Closed-form denoisers, with the interface of the trained ones: known answers to test samplers and audits with."""
+"""The multi-delta denoiser: what a network that has learned its training images by heart would compute."""
 
-import numpy as np
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from leadline.errors import LeadlineError
-from leadline.models.denoiser import Denoiser, Sigma, ddpm_sigmas, per_image
+from leadline.models.denoiser import Sigma
+from leadline.theory.exact.closed_form import ClosedFormDenoiser, Images, image_shape
+from leadline.theory.exact.softknn import SoftNeighbors, soft_neighbors
+from leadline.theory.exact.vectors import Reference
 
 
-class MultiDeltaDenoiser(Denoiser):
+class MultiDeltaDenoiser(ClosedFormDenoiser):
     """P2 Eq. 4: the softmax(-|x - y_i|^2 / 2 sigma^2)-weighted mean of the training images y_i.
 
     The same as P1 Eq. 2, soft k-NN, at tau = 2 sigma^2: it only ever replicates training images, so its samples must be
     found memorized, and their class shares must be those of the images.
-    images: [n, c, h, w] in [-1, 1]. Every sigma > 0 is defined; `sigmas` is DDPM's ladder.
+    images: [n, c, h, w] in [-1, 1], or uint8 pixels; a memory map stays on its disk. tile: images read at a time.
+    Every sigma > 0 is defined; D and log_density can be differentiated by x, once.
     """
 
-    tile = 4096
-    """Training images per tile of the running softmax: bounds the memory, changes no result beyond rounding."""
-
-    def __init__(
-        self, images: Float[Tensor, "n c h w"] | Float[np.ndarray, "n c h w"], device: torch.device | str = "cpu"
-    ) -> None:
-        data = torch.as_tensor(images).to(device)
-        if len(data) == 0:
-            raise LeadlineError("a multi-delta denoiser needs at least one image")
-        self.data = data.flatten(1)
-        self.shape = (data.shape[1], data.shape[2], data.shape[3])
-        self.device = data.device
-        self.sigmas = ddpm_sigmas()
+    def __init__(self, images: Images, device: torch.device | str = "cpu", *, tile: int | None = None) -> None:
+        shape = image_shape(images.shape)
+        self.reference = Reference(images, tile=tile, device=device)
+        super().__init__(shape, self.reference.device)
 
     def __call__(self, x: Float[Tensor, "n c h w"], sigma: Sigma) -> Float[Tensor, "n c h w"]:
-        flat = x.flatten(1)
-        twice_variance = 2 * per_image(sigma, x).reshape(-1, 1) ** 2
-        # Softmax over tiles with a running maximum; distances by direct difference, since the expanded square loses
-        # near-duplicates at small sigma.
-        peak = torch.full((len(flat), 1), -torch.inf, dtype=flat.dtype, device=flat.device)
-        weight = torch.zeros_like(peak)
-        total = torch.zeros_like(flat)
-        for start in range(0, len(self.data), self.tile):
-            data = self.data[start : start + self.tile].to(flat.dtype)
-            distances = torch.cdist(flat, data, compute_mode="donot_use_mm_for_euclid_dist")
-            logits = -distances.square() / twice_variance
-            new_peak = torch.maximum(peak, logits.amax(1, keepdim=True))
-            kept = (peak - new_peak).exp()
-            weights = (logits - new_peak).exp()
-            weight = weight * kept + weights.sum(1, keepdim=True)
-            total = total * kept + weights @ data
-            peak = new_peak
-        return (total / weight).reshape(x.shape)
+        return self.neighbors(x, sigma, num_nearest=0).mean.reshape(x.shape)
+
+    def neighbors(self, x: Float[Tensor, "n c h w"], sigma: Sigma, num_nearest: int = 1) -> SoftNeighbors:
+        """Soft k-NN of x at tau = 2 sigma^2: D(x; sigma) as `mean`, effective k, nearest images and their weights."""
+        return soft_neighbors(x.flatten(1), self.reference, 2 * self.levels(sigma, x) ** 2, num_nearest=num_nearest)
+
+    def log_density(self, x: Float[Tensor, "n c h w"], sigma: Sigma) -> Float[Tensor, " n"]:
+        """log p(x; sigma), float64 [n], p the mean of the normal laws N(y_i, sigma^2); its gradient is the score."""
+        log_sum = self.neighbors(x, sigma, num_nearest=0).log_sum_exp
+        volume = self.reference.dimension / 2 * (2 * math.pi * self.levels(sigma, x) ** 2).log()
+        return log_sum - math.log(self.reference.count) - volume
