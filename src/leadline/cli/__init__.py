@@ -136,7 +136,7 @@ def sweep(
 def train(recipe: RecipeName, overrides: Set = None, out: Out = RUNS) -> None:
     """Train a recipe's model, and no more.
 
-    Prints the model folder, which diffusers.DDPMPipeline.from_pretrained opens. On several GPUs:
+    Prints the model folder, which diffusers.DiffusionPipeline.from_pretrained opens. On several GPUs:
     accelerate launch -m leadline train RECIPE.
     """
     wanted = find_recipe(recipe, overrides)

@@ -12,6 +12,8 @@ import numpy as np
 from leadline.files import atomic_file
 
 Arrays = dict[str, np.ndarray]
+VERSION = 2
+"""Raised whenever a formula changes: what an earlier one gave under the same settings is then computed again."""
 
 
 class Kept:
@@ -22,10 +24,10 @@ class Kept:
 
     def piece(self, settings: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
         """What `compute` gives, or what it gave before under the same settings. A damaged file is computed again."""
-        text = json.dumps(settings, sort_keys=True)
+        text = json.dumps({"version": VERSION, "settings": settings}, sort_keys=True)
         file = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
         try:
-            with np.load(file, allow_pickle=False) as opened:
+            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as opened:
                 found = dict(opened)
             if str(found.pop("settings")) == text:
                 return found

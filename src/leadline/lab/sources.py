@@ -1,7 +1,9 @@
 """Models and data of the theory lab: a run brings both, a pipeline folder needs its training data beside it."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,20 @@ from leadline.models.pretrained import load_pipeline
 from leadline.progress import ProgressCallback, silent
 from leadline.recipe import DataSpec, Recipe, with_overrides
 from leadline.records import ImageSet, Splits
+from leadline.rng import numpy_generator_for
 from leadline.runs import Run
 from leadline.stages import default_device
+
+DECISIVE = ("model_index.json", "*/config.json", "*/scheduler_config.json", "*/*.safetensors")
+"""Files of a pipeline folder that change what its denoiser gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabModel:
     """A trained model with what it was trained on.
 
-    name: for tables and lines. digest: of its weights. depth: its number of down blocks, where it is a run's.
-    facts: what the record keeps of it.
+    name: for tables and lines. digest: of weights and settings. depth: its number of down blocks, where it is a run's.
+    samples: folder of the images that a run drew from it, where all of them are there. facts: what the record keeps.
     """
 
     name: str
@@ -37,6 +43,7 @@ class LabModel:
     splits: Splits
     depth: int | None = None
     recipe: Recipe | None = None
+    samples: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -72,6 +79,31 @@ def open_model(
     )
 
 
+def open_models(
+    paths: Sequence[Path],
+    *,
+    train: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: ProgressCallback = silent,
+) -> list[LabModel]:
+    """The models of several folders, each under a name of its own; `train` is the data of all, as `open_model` says.
+
+    Those that would be called alike are told apart by their number of training images, else by their folders.
+    """
+    opened = [open_model(path, train=train, overrides=overrides, progress=progress) for path in paths]
+    names = [model.name for model in opened]
+    sized = [f"{model.name}, {len(model.splits.train):,} training images" for model in opened]
+    placed = [f"{model.name} ({path.resolve().name})" for model, path in zip(opened, paths, strict=True)]
+    for place, name in enumerate(names):
+        alike = [i for i, other in enumerate(names) if other == name]
+        if len(alike) > 1:
+            apart = len({sized[i] for i in alike}) == len(alike)
+            opened[place] = replace(opened[place], name=(sized if apart else placed)[place])
+    if len({model.name for model in opened}) < len(opened):
+        raise LeadlineError("a model is given twice, or two folders have one name: give each once")
+    return opened
+
+
 def _of_run(
     path: Path, train: str | None, overrides: Sequence[str], device: torch.device | str, progress: ProgressCallback
 ) -> LabModel:
@@ -95,6 +127,7 @@ def _of_run(
         splits=splits,
         depth=recipe.model.blocks,
         recipe=recipe,
+        samples=run.samples_folder if run.header.status in ("sampled", "complete") else None,
         facts={"run": path.resolve().name, "data": splits.train.fingerprint(), "title": run.title},
     )
 
@@ -117,11 +150,21 @@ def check_shape(path: Path, denoiser: Denoiser, images: ImageSet) -> None:
 
 
 def model_digest(folder: Path) -> str:
-    """16 hex digits of the weights' files of a pipeline folder."""
-    files = sorted(folder.glob("*/*.safetensors"))
-    return "-".join(file_digest(file)[:16] for file in files)
+    """16 hex digits of a pipeline folder: its weights, and the settings that decide what they mean (sigma_data, σ)."""
+    files = sorted(file for pattern in DECISIVE for file in folder.glob(pattern))
+    named = [(file.relative_to(folder).as_posix(), file_digest(file)) for file in files]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
 
-def points(images: ImageSet, num: int, device: torch.device | str = "cpu") -> Float[Tensor, "n c h w"]:
-    """The first `num` images (all, where there are fewer) as float32 in [-1, 1]: splits are in seeded order."""
-    return torch.from_numpy(np.ascontiguousarray(images.images(0, num))).to(device)
+def chosen(images: ImageSet, num: int, seed: int) -> ImageSet:
+    """`num` of the images drawn at random (all, where there are fewer), a smaller number's among a larger one's.
+
+    Not the first ones: where shares are set, a rare class stands in the first part of a split and is missing in the
+    rest, so that the first images have other shares than the whole.
+    """
+    return images.take(numpy_generator_for(seed, "lab images").permutation(len(images))[:num])
+
+
+def points(images: ImageSet, device: torch.device | str = "cpu") -> Float[Tensor, "n c h w"]:
+    """All of the images as float32 in [-1, 1]; some of them are `chosen` first."""
+    return torch.from_numpy(np.ascontiguousarray(images.images())).to(device)

@@ -71,7 +71,8 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Points that are drawn alike, with the words that stand at their end. style: index of marker, dash and colour."""
+    """Points that are drawn alike, with the words that stand at their end, if any. style: index of marker, dash and
+    colour."""
 
     label: str
     points: tuple[Point, ...]
@@ -207,7 +208,7 @@ def _broken(word: str, width: int) -> list[str]:
 
 def _label_ends(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], factor: int) -> None:
     """Write each line's name to the right of its last point, moved apart where two would cover each other."""
-    wanted = [(line.points[-1].y, line.label, SERIES[line.style % len(SERIES)]) for line in lines]
+    wanted = [(line.points[-1].y, line.label, SERIES[line.style % len(SERIES)]) for line in lines if line.label]
     wanted += [(level.y, level.label, MUTED) for level in levels]
     to_axes = axes.transData + axes.transAxes.inverted()
     x = axes.get_xlim()[1]

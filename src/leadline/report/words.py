@@ -10,9 +10,9 @@ from leadline.report.content import Cell
 
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
-SHARES = {"share", "labeler_accuracy", "nearest_copy_rate", "authentic_rate", "prompt_agreement"}
+SHARES = {"share", "labeler_accuracy", "nearest_copy_rate", "authentic_rate", "prompt_agreement", "class_changed"}
 """Names whose value is a part of one whole: written in per cent."""
-POINTS = {"share_difference", "copy_rate_excess"}
+POINTS = {"share_difference", "copy_rate_excess", "class_bias", "class_bias_change"}
 """Names whose value is a difference of two shares: written in percentage points."""
 SETS = {"samples": "generated", "held_out": "held-out real", "training": "training"}
 """Sets of images -> what a reader calls them."""

@@ -1,5 +1,9 @@
 """The flags that the theory commands share."""
 
+import hashlib
+import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +31,34 @@ Sigmas = Annotated[
 ]
 NumImages = Annotated[int, typer.Option(min=2, help="Images whose values are averaged.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of noise and choices.")]
+LabOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder of page, figures and JSON; default: runs/theory-COMMAND-MODEL-HASH."),
+]
+
+
+def lab_folder(
+    command: str,
+    models: Sequence[Path],
+    data: str | None = None,
+    overrides: Sequence[str] | None = None,
+    *,
+    out: Path | None = None,
+) -> Path:
+    """`out`, or runs/theory-COMMAND-MODEL-HASH: the first model's folder, else the data; the hash tells what else is
+    given apart. Raises LeadlineError where a page there would take the place of something else.
+    """
+    from leadline.report.lab import check_folder
+
+    places = [path.expanduser().resolve() for path in models]
+    first = places[0].name if places else data or "data"
+    more = f"-and-{len(places) - 1}-more" if len(places) > 1 else ""
+    called = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{first}{more}").strip("-.")
+    given = json.dumps([[str(path) for path in places], data, list(overrides or ())])
+    digest = hashlib.sha256(given.encode()).hexdigest()[:6]
+    folder = out or Path("runs") / f"theory-{command}-{called}-{digest}"
+    check_folder(folder)
+    return folder
 
 
 def finish_theory(result: "TheoryResult", folder: Path) -> None:

@@ -4,16 +4,19 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from leadline.files import atomic_file, write_text
-from leadline.records import SCHEMA_VERSION, TheoryResult
+from leadline.errors import LeadlineError
+from leadline.files import atomic_file, inside, write_text
+from leadline.records import SCHEMA_VERSION, Panel, TheoryResult
 from leadline.registry import Registry
 from leadline.report.content import Cell, Finding, Plot, Section, TableView
 from leadline.report.page import finite, render
 from leadline.report.plots import INK, MUTED, PAPER, RULE, SERIES, THEME
 from leadline.report.settings import flat
+from leadline.report.sheet import sheet
 from leadline.report.words import plain, setting
 
 
@@ -30,6 +33,9 @@ class LabPage:
 
 PAGES: Registry[Callable[[TheoryResult], LabPage]] = Registry("page of the theory lab")
 """By TheoryResult.kind."""
+FIGURES = "figures"
+"""The folder of the figures; in report.json the names of those in it."""
+WRITTEN = ("report.html", "report.json", "arrays.npz")
 
 ON_PAPER = dict(
     zip(
@@ -42,7 +48,12 @@ ON_PAPER = dict(
 
 
 def build_lab(result: TheoryResult, folder: Path) -> Path:
-    """Write report.html, report.json, figures/NAME.svg and arrays.npz into `folder`; returns the page."""
+    """Write report.html, report.json, figures/NAME.svg and .png and arrays.npz into `folder`; returns the page.
+
+    Figures and arrays of an earlier result in the folder are removed, and the page comes last. Raises LeadlineError
+    where the folder holds something else, as `check_folder` does.
+    """
+    check_folder(folder)
     page = PAGES[result.kind](result)
     answer = Section(
         id="answer",
@@ -62,19 +73,59 @@ def build_lab(result: TheoryResult, folder: Path) -> Path:
         "tables": [table.model_dump(mode="json") for table in result.tables],
         "settings": result.settings,
         "sections": [section.to_json() for section in sections],
+        FIGURES: [*_plots(sections), *(f"{panel.name}.png" for panel in result.panels)],
     }
-    for section in sections:
-        plots = [figure for figure in section.figures if isinstance(figure, Plot)]
-        for index, plot in enumerate(plots, 1):
-            name = section.id if len(plots) == 1 else f"{section.id}-{index}"
-            write_text(folder / "figures" / f"{name}.svg", standalone(plot))
+    for name in _earlier(folder).get(FIGURES, []):
+        inside(folder / FIGURES, str(name)).unlink(missing_ok=True)
+    (folder / "arrays.npz").unlink(missing_ok=True)
+    # Before what it lists: an interrupted command leaves nothing that the next one takes for another's.
+    write_text(folder / "report.json", json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+    _write_figures(folder / FIGURES, sections, result.panels)
     if result.arrays:
         with atomic_file(folder / "arrays.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **result.arrays)  # type: ignore[arg-type]
-    write_text(folder / "report.json", json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
     version = result.settings.get("packages", {}).get("leadline", "")
     write_text(folder / "report.html", render(title, [plain(fact) for fact in page.facts], sections, version))
     return folder / "report.html"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise LeadlineError where a page in `folder` would take the place of what is no page of the theory lab."""
+    if (folder / "run.json").exists():
+        raise LeadlineError(f"{folder} is a run, whose report would be replaced: choose another folder (--out)")
+    there = [name for name in (*WRITTEN, FIGURES) if (folder / name).exists()]
+    if there and not _earlier(folder):
+        raise LeadlineError(
+            f"{folder} holds {', '.join(there)} that no theory command wrote: choose another folder (--out)"
+        )
+
+
+def _earlier(folder: Path) -> dict[str, Any]:
+    """The report.json of an earlier result of the lab in the folder; empty where there is none."""
+    try:
+        content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and content.get("kind") in list(PAGES) else {}
+
+
+def _plots(sections: Sequence[Section]) -> dict[str, Plot]:
+    """The drawings by their files' names: that of the section, numbered where it has several."""
+    found = {}
+    for section in sections:
+        plots = [figure for figure in section.figures if isinstance(figure, Plot)]
+        for index, plot in enumerate(plots, 1):
+            found[f"{section.id}.svg" if len(plots) == 1 else f"{section.id}-{index}.svg"] = plot
+    return found
+
+
+def _write_figures(folder: Path, sections: Sequence[Section], panels: Sequence[Panel]) -> None:
+    """Each drawing as SVG, and each panel of images as PNG, by its own name."""
+    for name, plot in _plots(sections).items():
+        write_text(folder / name, standalone(plot))
+    for panel in panels:
+        with atomic_file(inside(folder, f"{panel.name}.png")) as temporary:
+            sheet(panel).save(temporary, format="PNG")
 
 
 def standalone(plot: Plot) -> str:
