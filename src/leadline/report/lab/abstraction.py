@@ -87,7 +87,7 @@ def _first_step(result: TheoryResult) -> str:
 def _points(gain: Measurement) -> str:
     """+9.6 points; or that the interval holds 0."""
     held = gain.lower is not None and gain.upper is not None and gain.lower <= 0 <= gain.upper
-    return like(gain, gain.value or 0) + (" (the interval holds 0)" if held else "")
+    return like(gain, gain.value or 0.0) + (" (the interval holds 0)" if held else "")
 
 
 def _odds_step(result: TheoryResult) -> str:

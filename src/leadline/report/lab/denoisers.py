@@ -72,7 +72,9 @@ def _differences(model: Model, of_it: str) -> Section:
                 caption=f"{model.name}: score difference, {RMS}",
                 note="The fit's own error is what finitely many noisy images alone put between the linear map and the "
                 "best one, by the maps of two halves of them: a floor under its differences (--rows). R²: share of the "
-                "trained denoiser's variance, on images that the fit has not seen.",
+                "trained denoiser's variance, on images that the fit has not seen."
+                if model.found("linear_r_squared")
+                else "",
             ),
             *_shares(model),
         ],

@@ -27,6 +27,9 @@ PAIRS = (
 )
 SHARE = "score_difference_share"
 RMS = "RMS per value, images in [−1, 1]"
+LOW_START = 40.0
+"""By the Gaussian denoiser's flow, samples that start from pure noise at σ miss sqrt(λ / (λ + σ²)) of the data's mean
+along a direction of variance λ: from 40 on, 5 % at λ = 4, as small images in [-1, 1] have along the widest."""
 BOUNDS = {"at most": " at most", "at least": " at least"}
 
 
@@ -207,6 +210,12 @@ def caveats(models: Sequence[Model]) -> list[str]:
         told.append(
             f"{listed(trained_on)}: no images are held out, so the noisy images are of the training set, where a model "
             "that has memorized it looks like the multi-delta denoiser (--set data.held_out=256)."
+        )
+    starts = [float(m.params["sigma"]) for m in result.find("trajectory_distance")]
+    if starts and max(starts) < LOW_START:
+        told.append(
+            f"The ways start from pure noise at σ = {short(max(starts))}, where a real noisy image still shows the "
+            "data's mean: all samples miss a part of it alike. Add a higher level (--sigma 80 …)."
         )
     if distilled := [model for model in models if model.found("linear_r_squared")]:
         told.append(
