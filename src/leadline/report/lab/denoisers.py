@@ -3,8 +3,8 @@
 from leadline.records import Measurement, TheoryResult
 from leadline.report.content import Cell, Section, TableView
 from leadline.report.images import draw_panel
-from leadline.report.lab.denoisers_words import BOUNDS, RMS, SETS, SHARE, WORDS, Model, answer, caveats, pair_words
-from leadline.report.lab.lines import Series, of, over_sigma, sigma_table
+from leadline.report.lab.denoisers_words import RMS, SETS, SHARE, WORDS, Model, answer, caveats, pair_words
+from leadline.report.lab.lines import Series, bound, of, over_sigma, sigma_table
 from leadline.report.lab.page import PAGES, LabPage
 from leadline.report.words import (
     counted,
@@ -134,7 +134,7 @@ def _effective_k(model: Model, of_it: str) -> Section:
                 key=f"effective_k{model.suffix}",
                 caption=f"{model.name}: effective k",
                 note="At most, at least: every lower, every higher temperature fits as well.",
-                beside=lambda m: BOUNDS.get(str(m.params.get("bound")), "") if m.name == "effective_k" else "",
+                beside=lambda m: f" {bound(m)}" if m.name == "effective_k" and bound(m) else "",
             )
         ],
     )

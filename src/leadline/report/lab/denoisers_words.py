@@ -6,7 +6,7 @@ from typing import Any
 
 from leadline.records import Measurement, TheoryResult
 from leadline.report.content import Finding
-from leadline.report.lab.lines import Series, central, of, reasons
+from leadline.report.lab.lines import Series, bound, central, of, reasons
 from leadline.report.words import (
     counted,
     listed,
@@ -30,7 +30,6 @@ RMS = "RMS per value, images in [−1, 1]"
 LOW_START = 40.0
 """By the Gaussian denoiser's flow, samples that start from pure noise at σ miss sqrt(λ / (λ + σ²)) of the data's mean
 along a direction of variance λ: from 40 on, 5 % at λ = 4, as small images in [-1, 1] have along the widest."""
-BOUNDS = {"at most": " at most", "at least": " at least"}
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,7 @@ def _k_words(model: Model, sigma: float | None) -> str:
 
 
 def _bound(k: Measurement) -> str:
-    bound = BOUNDS.get(str(k.params.get("bound")))
-    return f" (a bound:{bound})" if bound else ""
+    return f" (a bound: {side})" if (side := bound(k)) else ""
 
 
 def _sample_words(model: Model) -> str:
