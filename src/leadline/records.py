@@ -208,14 +208,34 @@ class Panel:
                 raise LeadlineError(f"panel {self.name!r}: {number} captions or titles expected, {len(words)} given")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageLabels:
+    """What each sample was labelled as: ids as of the ImageSet (their numbers where it has none), class names.
+
+    origin: where the labels come from, in words.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.labels):
+            raise LeadlineError(f"{len(self.ids)} ids but {len(self.labels)} labels: one label for each image")
+
+
 @dataclass(frozen=True)
 class AuditResult(Sequence[Measurement]):
-    """What `leadline.measure` returns: a sequence of Measurements, with tables and image panels beside it."""
+    """What `leadline.measure` returns: a sequence of Measurements, with tables and image panels beside it.
+
+    labels: of the samples, image by image, where there are any: what two sets of the same seeds are paired by.
+    """
 
     measurements: tuple[Measurement, ...]
     tables: tuple[Table, ...] = ()
     panels: tuple[Panel, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    labels: ImageLabels | None = None
 
     @overload
     def __getitem__(self, index: int) -> Measurement: ...

@@ -9,6 +9,7 @@
   samples/*.parquet     Hugging Face image feature: datasets.load_dataset opens it
   measurements.jsonl    one Measurement per line
   audit.json, panels/   tables, settings and image panels of the audit
+  labels.csv            what each sample was labelled as; --labels reads it
   gate.json             the conditions that the audit was checked by, and what came of each
   comparison.json       what changed since an earlier audit
   report.html, report.json
@@ -18,6 +19,8 @@ steer-<preset>-<fingerprint8>/
   report.html, report.json
 """
 
+import csv
+import io
 import json
 import os
 import platform
@@ -40,11 +43,12 @@ from leadline.files import atomic_file, atomic_folder, inside, link_or_copy, loc
 from leadline.frontier import SteerSweep
 from leadline.gate import Verdict
 from leadline.recipe import Recipe, explain, recipe_from_json
-from leadline.records import SCHEMA_VERSION, AuditResult, Measurement, Panel, Table
+from leadline.records import SCHEMA_VERSION, AuditResult, ImageLabels, Measurement, Panel, Table
 
 Kept = TypeVar("Kept", bound=BaseModel)
 Status = Literal["started", "trained", "sampled", "complete"]
 SWEEP = "sweep.json"
+LABELS = "labels.csv"
 PACKAGES = ("leadline", "torch", "torchvision", "diffusers", "accelerate", "numpy", "scikit-learn", "datasets")
 
 
@@ -208,9 +212,14 @@ class Run:
         with atomic_folder(self.folder / "panels") as folder:
             for panel in result.panels:
                 np.save(folder / f"{panel.name}.npy", panel.tiles, allow_pickle=False)
+        if result.labels is None:
+            (self.folder / LABELS).unlink(missing_ok=True)
+        else:
+            write_text(self.folder / LABELS, _as_csv(result.labels))
         words = ("name", "title", "caption", "captions", "column_titles", "row_titles")
         content = {
             "settings": result.settings,
+            "labels_origin": None if result.labels is None else result.labels.origin,
             "tables": [json.loads(t.model_dump_json()) for t in result.tables],
             "panels": [{word: getattr(p, word) for word in words} for p in result.panels],
         }
@@ -266,7 +275,23 @@ class Run:
             tables=tuple(Table.model_validate(t) for t in content["tables"]),
             panels=tuple(panels),
             settings=content["settings"],
+            labels=self._read_labels(content.get("labels_origin")),
         )
+
+    def _read_labels(self, origin: str | None) -> ImageLabels | None:
+        """None also where the audit is from before labels were kept."""
+        if origin is None:
+            return None
+        head, *rows = csv.reader((self.folder / LABELS).read_text(encoding="utf-8").splitlines())
+        if head != ["id", "label"] or any(len(row) != 2 for row in rows):
+            raise ValueError(f"{LABELS} must have the columns id and label")
+        return ImageLabels(ids=tuple(row[0] for row in rows), labels=tuple(row[1] for row in rows), origin=origin)
+
+
+def _as_csv(labels: ImageLabels) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("id", "label"), *zip(labels.ids, labels.labels, strict=True)])
+    return text.getvalue()
 
 
 def save_sweep(folder: Path, sweep: SteerSweep) -> None:

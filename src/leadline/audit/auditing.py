@@ -24,7 +24,7 @@ from leadline.audit.sources import Images
 from leadline.errors import LeadlineError
 from leadline.progress import ProgressCallback, silent
 from leadline.recipe import AuditSpec
-from leadline.records import AuditResult, Measurement, Panel, Splits, Table
+from leadline.records import AuditResult, ImageLabels, Measurement, Panel, Splits, Table
 
 PACKAGES = ("leadline", "torch", "numpy", "scipy", "statsmodels")
 
@@ -96,6 +96,7 @@ def measure(
         tables=tuple(f for f in findings if isinstance(f, Table)),
         panels=tuple(f for f in findings if isinstance(f, Panel)),
         settings=_settings(inputs, context),
+        labels=_labels(context),
     )
     if failures:
         raise AuditFailed(failures, result) from next(iter(failures.values()))
@@ -114,6 +115,23 @@ def _carry_out(metric: Metric, context: AuditContext) -> Iterator[Finding]:
     except LeadlineError as error:
         for name in [name for name in metric.reports if name not in made] or metric.reports:
             yield Measurement.not_measurable(name, str(error))
+
+
+def _labels(context: AuditContext) -> ImageLabels | None:
+    """The samples' labels image by image; None where none were given and no labeler was asked."""
+    if context.labels is None and context.labeler is None:
+        return None
+    try:
+        labels = context.sample_labels()
+    except LeadlineError:  # the metrics that need labels have said why there are none
+        return None
+    names = (*context.class_names, bias.UNSURE)  # UNCLASSIFIED, -1, is the last
+    samples = context.samples
+    return ImageLabels(
+        ids=samples.ids or tuple(str(index) for index in range(len(samples))),
+        labels=tuple(names[label] for label in labels),
+        origin=context.labels_origin,
+    )
 
 
 def _settings(inputs: Inputs, context: AuditContext) -> dict[str, Any]:

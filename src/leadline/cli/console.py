@@ -59,7 +59,9 @@ def finish(
             in_order, not_in_order = judge(run, conditions, last)
             said += in_order
             failed += not_in_order
-    tell(build(runs, page), said)
+    from leadline.across import measure_across
+
+    tell(build(runs, page, across=measure_across(runs)), said)
     for sentence in failed:
         sys.stderr.write(f"leadline: {sentence}\n")
     if failed:

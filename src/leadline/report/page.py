@@ -13,7 +13,7 @@ from markupsafe import Markup
 from leadline.errors import LeadlineError
 from leadline.files import write_text
 from leadline.frontier import SteerSweep
-from leadline.records import SCHEMA_VERSION
+from leadline.records import SCHEMA_VERSION, AuditResult
 from leadline.report.content import Section
 from leadline.report.findings import sampler_text
 from leadline.report.sections import SECTIONS, headlines
@@ -22,10 +22,17 @@ from leadline.report.words import counted, listed, plain
 from leadline.runs import Run
 
 
-def build(runs: Sequence[Run], out: Path, title: str | None = None, sweep: SteerSweep | None = None) -> Path:
+def build(
+    runs: Sequence[Run],
+    out: Path,
+    title: str | None = None,
+    sweep: SteerSweep | None = None,
+    across: AuditResult | None = None,
+) -> Path:
     """Write the report of `runs` to `out` (HTML) and beside it a JSON of the same name; returns `out`.
 
-    sweep: the steering sweep whose settings the runs are: the page then answers for it.
+    sweep: the steering sweep whose settings the runs are: the page then answers for it. across: what
+    `leadline.across.measure_across` found in all of them together.
 
     A run whose audit is not finished is shown with its reason. Both files are there whole or not at all. The page has
     no script, loads nothing, and depends on the runs alone: the same runs give the same bytes.
@@ -39,7 +46,7 @@ def build(runs: Sequence[Run], out: Path, title: str | None = None, sweep: Steer
         )
     if out.is_dir():
         raise LeadlineError(f"{out} is a folder: name the file of the report, such as {out / 'report.html'}")
-    views = open_views(runs, sweep)
+    views = open_views(runs, sweep, across)
     heading = plain(title or _title(views))
     sections = [make(views) for make in SECTIONS.values()]
     write_text(out.with_suffix(".json"), _json(heading, views, sections))
@@ -94,6 +101,11 @@ def _json(title: str, views: Sequence[RunView], sections: Sequence[Section]) -> 
         "runs": [_run_json(view) for view in views],
         "sections": [section.to_json() for section in sections],
     }
+    if views[0].across is not None:
+        content["across"] = {
+            "measurements": [m.model_dump(mode="json") for m in views[0].across],
+            "tables": [t.model_dump(mode="json") for t in views[0].across.tables],
+        }
     if views[0].sweep is not None:
         content["steer_sweep"] = views[0].sweep.model_dump(mode="json")
     return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"

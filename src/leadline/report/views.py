@@ -24,7 +24,8 @@ class RunView:
     name: its title, unique on the page. label: short, for axes (`4 blocks`). audit_reason, curve_reason,
     recipe_reason: why `audit` or `recipe` is None or `curve` empty. judged_reason: why verdicts or the comparison with
     an earlier audit, which need not be there, cannot be read. sweep: the steering sweep that the whole page is about,
-    where it is. drawn: whether it has a place in the drawings of every section; the tables have all runs.
+    where it is. across: what was found in all runs of the page together, the same in each view. drawn: whether it has
+    a place in the drawings of every section; the tables have all runs.
     """
 
     name: str
@@ -41,6 +42,7 @@ class RunView:
     comparison: Comparison | None = None
     judged_reason: str = ""
     sweep: SteerSweep | None = None
+    across: AuditResult | None = None
     drawn: bool = True
 
     @property
@@ -109,12 +111,14 @@ def depth_text(recipe: Recipe) -> str:
     return f"{recipe.model.blocks} (large)" if recipe.model.wide else str(recipe.model.blocks)
 
 
-def open_views(runs: Sequence[Run], sweep: SteerSweep | None = None) -> list[RunView]:
+def open_views(
+    runs: Sequence[Run], sweep: SteerSweep | None = None, across: AuditResult | None = None
+) -> list[RunView]:
     """Views of the runs, sorted by depth; those whose depth is not known come last, in the order given.
 
     Of a steering sweep only strength 0 and the chosen setting are drawn in every section: more would hide each other.
     """
-    opened = [_open(run) for run in runs]
+    opened = [replace(_open(run), across=across) for run in runs]
     if sweep is not None:
         chosen = {setting.folder for setting in (sweep.zero, sweep.chosen) if setting is not None}
         opened = [replace(view, sweep=sweep, drawn=view.folder in chosen) for view in opened]
