@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from leadline.audit.paired import holm
+from leadline.audit.paired_tests import holm
 from leadline.errors import LeadlineError
 from leadline.frontier import (
     Choice,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Unpack
 
 from leadline.audit import require_networks
-from leadline.audit.paired import VERSION, holm, paired_audit
+from leadline.audit.paired import VERSION, paired_audit
+from leadline.audit.paired_tests import holm
 from leadline.data import load
 from leadline.errors import LeadlineError
 from leadline.experiment import check_same_data, finished_audit, model_title, run

@@ -12,11 +12,11 @@ from statsmodels.stats.multitest import multipletests
 
 from leadline.audit.frechet import Gaussian, fit_gaussian, frechet_distance
 from leadline.audit.left_out import frechet_without
-from leadline.audit.paired import holm
 from leadline.audit.paired_tests import (
     Inference,
     block_jackknifed,
     blocks_of,
+    holm,
     jackknifed,
     mcnemar,
     newcombe_paired,

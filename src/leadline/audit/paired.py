@@ -1,6 +1,6 @@
 """Two sets of images of the same seeds against the same training data: what differs, tested pair by pair."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,12 +46,12 @@ def paired_audit(
     pairs, Vendi score, Fréchet and kernel distance, precision, recall, density and coverage of the samples, agreement
     with the prompts, nearness to the images they started from. Each is a Measurement `paired_difference` of the group
     and with the params of the audits' own, and the params of (its name), p (two-sided, of no difference, of this one
-    test: see `holm`), base and other (the audits' own values), and for shares gained and lost (images that count in
-    the other set alone, and in the base alone); n counts pairs. The Fréchet distance's bias depends on the spread of
-    the set, so that of a difference does not cancel: its value is corrected, with plain (other - base) in the params
-    and, where its sign is not to be relied on, doubt (why). What cannot be tested is not measurable, with the
-    reason. The tests tell what other seeds would change; the trained model, its training data, labeler and encoders
-    are taken as given.
+    test: see `paired_tests.holm`), base and other (the audits' own values), and for shares gained and lost (images
+    that count in the other set alone, and in the base alone); n counts pairs. The Fréchet distance's bias depends on
+    the spread of the set, so that of a difference does not cancel: its value is corrected, with plain (other - base)
+    in the params and, where its sign is not to be relied on, doubt (why). What cannot be tested is not measurable,
+    with the reason. The tests tell what other seeds would change; the trained model, its training data, labeler and
+    encoders are taken as given.
 
     Raises LeadlineError, before anything expensive, when the sets are not pairs.
     """
@@ -64,21 +64,6 @@ def paired_audit(
             pair.other.progress(f"paired tests: {name}")
             found += COMPARED[name](pair) if name in COMPARED else _without_test(pair, name)
     return tuple(found)
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm (1979): adjusted p-values, in the given order; of those below α, no false one with probability 1 - α.
-
-    ps: p-values of one family, each in [0, 1]. Sorted, the i-th of m is max over j ≤ i of (m - j + 1)·p_j, at most 1.
-    """
-    if not all(0 <= p <= 1 for p in ps):
-        raise LeadlineError(f"Holm's method takes p-values from 0 to 1, not {', '.join(map(str, ps))}")
-    adjusted = [0.0] * len(ps)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def _check_paired(base: ImageSet, other: ImageSet) -> None:

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
 from leadline.audit.intervals import Interval, standard_error, wilson
-from leadline.errors import NotMeasurable
+from leadline.errors import LeadlineError, NotMeasurable
 from leadline.rng import stream_seed
 
 
@@ -117,6 +117,21 @@ def newcombe_paired(both: int, gained: int, lost: int, n: int, level: float) -> 
     below = _joined(q - other_low, high - p, phi)
     above = _joined(other_high - q, p - low, phi)
     return q - p - below, q - p + above
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm (1979): adjusted p-values, in the given order; of those below α, no false one with probability 1 - α.
+
+    ps: p-values of one family, each in [0, 1]. Sorted, the i-th of m is max over j ≤ i of (m - j + 1)·p_j, at most 1.
+    """
+    if not all(0 <= p <= 1 for p in ps):
+        raise LeadlineError(f"Holm's method takes p-values from 0 to 1, not {', '.join(map(str, ps))}")
+    adjusted = [0.0] * len(ps)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def blocks_of(ids: Sequence[str], count: int, seed: int) -> Int[np.ndarray, " n"]:
