@@ -62,7 +62,8 @@ def test_presets_are_listed_shown_and_copied(capsys, tmp_path):
     code, out, _ = say(capsys, "presets", "ls")
     assert code == 0
     names = [line.split()[0] for line in out.splitlines()]
-    presets = ["digits69", "mnist69", "celeba-gender", "mnist-text", "celeba-text", "mnist-edm", "celeba-edm"]
+    faces, digits = ["celeba-gender", "celeba-blond-male"], ["digits69", "mnist69"]
+    presets = [*digits, *faces, "mnist-text", "celeba-text", "mnist-edm", "celeba-edm"]
     assert names == [name + twin for name in presets for twin in ("", "-debug")]
     assert json.loads(say(capsys, "presets", "show", "mnist69")[1])["model"]["blocks"] == 2
     file = tmp_path / "mine.json"

@@ -15,7 +15,7 @@ from leadline import experiment, stages
 from leadline.data import load
 from leadline.experiment import audit_images, audit_run, members, run, sample_model, samples_of, sweep
 from leadline.presets import preset
-from leadline.recipe import AuditSpec, DataSpec, Recipe, SampleSpec, fingerprint, with_overrides
+from leadline.recipe import AuditSpec, DataSpec, Recipe, SampleSpec, with_overrides
 from leadline.runs import Run
 
 TINY = ["train.steps=4", "train.batch_size=4", "train.checkpoint_every=2", "train.log_every=2", "sample.num_images=6",
@@ -261,4 +261,10 @@ def test_other_weights_behind_the_same_path_are_another_audit(tmp_path):
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"three")
     assert len({absent, first, second, stages.audit_fingerprint(spec)}) == 4
-    assert stages.audit_fingerprint(AuditSpec()) == fingerprint(AuditSpec())
+
+
+def test_an_audit_of_another_version_is_measured_again(monkeypatch):
+    now = stages.audit_fingerprint(AuditSpec())
+    assert now == stages.audit_fingerprint(AuditSpec())
+    monkeypatch.setattr(stages, "AUDIT_VERSION", stages.AUDIT_VERSION + 1)
+    assert stages.audit_fingerprint(AuditSpec()) != now

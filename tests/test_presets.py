@@ -111,8 +111,8 @@ def test_the_data_of_digits69() -> None:
         ("mnist96-debug", "^unknown preset 'mnist96': did you mean 'mnist69'"),
         (
             "xyz",
-            "^unknown preset 'xyz': known: celeba-edm, celeba-gender, celeba-text, digits69, mnist-edm, mnist-text, "
-            "mnist69$",
+            "^unknown preset 'xyz': known: celeba-blond-male, celeba-edm, celeba-gender, celeba-text, digits69, "
+            "mnist-edm, mnist-text, mnist69$",
         ),
         ("-debug", "^unknown preset ''"),
     ],

@@ -69,6 +69,9 @@ OTHER: dict[str, object] = {
     "train.noise_mean": -1.0,
     "train.noise_std": 1.0,
     "train.snapshots": (5, 10),
+    "train.watch_every": 100,
+    "train.watch_images": 16,
+    "train.watch_steps": 10,
     "train.seed": 1,
     "train.checkpoint_every": 9,
     "train.log_every": 9,
@@ -98,6 +101,7 @@ OTHER: dict[str, object] = {
     "audit.metrics": ("bias",),
     "audit.encoders": ("labeler", "squeezenet:weights.safetensors"),
     "audit.ks": (1,),
+    "audit.stopping": "anytime",
     "audit.level": 0.9,
     "audit.confidence": 0.5,
     "audit.num_panels": 2,
@@ -122,6 +126,7 @@ WITH: dict[str, dict[str, object]] = {
 
 NOT_IN_THE_OUTCOME = {
     *("train.checkpoint_every", "train.log_every", "train.tensorboard"),
+    *("train.watch_every", "train.watch_images", "train.watch_steps"),
     *("sample.batch_size", "sample.shard_size"),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from leadline.errors import LeadlineError
 from leadline.files import write_text
 from leadline.recipe import DataSpec, Recipe, TrainSpec
-from leadline.records import SCHEMA_VERSION, AuditResult, Measurement, Panel, Table
+from leadline.records import SCHEMA_VERSION, AuditResult, ImageLabels, Measurement, Panel, Table
 from leadline.runs import Run, adopt_model, find_trained, open_runs
 
 RECIPE = Recipe(name="mine", data=DataSpec(shares="6:0.9,9:0.1", num_images=140), train=TrainSpec(steps=7, seed=3))
@@ -196,6 +197,35 @@ def test_an_audit_survives_the_disk(run: Run) -> None:
     same(Run.open(run.folder).audit(), RESULT)
 
 
+LABELS = ImageLabels(ids=("a\u2028b.png", 'c "d",e', "f\x0b", "0/3"), labels=("6", "blond, male", "9", "6"), origin="x")
+
+
+def test_labels_of_images_with_any_name_survive_the_disk(run: Run) -> None:
+    run.save_audit(replace(RESULT, labels=LABELS))
+    found = run.audit()
+    assert found is not None
+    assert found.labels == LABELS
+    run.save_audit(RESULT)
+    assert not (run.folder / "labels.csv").exists()
+
+
+def test_without_its_labels_an_audit_keeps_its_numbers(run: Run) -> None:
+    run.save_audit(replace(RESULT, labels=LABELS))
+    (run.folder / "labels.csv").unlink()
+    same(run.audit(), RESULT)
+    found = run.audit()
+    assert found is not None
+    assert found.labels is None
+
+
+def test_labels_that_were_changed_are_refused(run: Run) -> None:
+    run.save_audit(replace(RESULT, labels=LABELS))
+    file = run.folder / "labels.csv"
+    file.write_text(file.read_text().replace("0/3,6\n", ""))
+    with pytest.raises(LeadlineError, match=r"labels.csv is not what the audit wrote: restore it, or remove it"):
+        run.audit()
+
+
 def test_a_later_audit_replaces_all_of_the_earlier(run: Run) -> None:
     run.save_audit(RESULT)
     later = AuditResult(measurements=RESULT.measurements[:1], settings={"level": 0.9})
@@ -246,6 +276,8 @@ def test_a_panel_is_read_from_its_own_folder_only(run: Run, name: str) -> None:
         (lambda content: content["panels"][0].update(captions=["a"]), "6 captions or titles expected, 1 given"),
         (lambda content: content["tables"][0].update(rows=[["6"]]), "every row needs 3 cells"),
         (lambda content: content.update(tables=3), "TypeError"),
+        (lambda content: content.update(settings=[]), "AttributeError"),
+        (lambda content: content["settings"].update(fingerprints=["samples"]), "settings must be an object"),
     ],
 )
 def test_a_damaged_audit_is_named(run: Run, change: Any, message: str) -> None:

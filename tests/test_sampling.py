@@ -346,6 +346,16 @@ def test_a_folder_of_other_settings_is_refused(denoiser, tmp_path):
         draw(denoiser, spec(num_images=2, steps=3, seed=1), tmp_path)
 
 
+def test_more_images_are_drawn_where_all_shards_are_whole(denoiser, tmp_path):
+    draw(denoiser, spec(num_images=4, steps=2, shard_size=2), tmp_path / "grown")
+    draw(denoiser, spec(num_images=7, steps=2, shard_size=2), tmp_path / "grown")
+    draw(denoiser, spec(num_images=7, steps=2, shard_size=2), tmp_path / "at_once")
+    assert np.array_equal(read_shards(tmp_path / "grown")[0], read_shards(tmp_path / "at_once")[0])
+    for other in (8, 4):  # the last shard is not whole; fewer than there are
+        with pytest.raises(ValueError, match=r"drawn with other settings \(num_images\)"):
+            draw(denoiser, spec(num_images=other, steps=2, shard_size=2), tmp_path / "grown")
+
+
 def test_images_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(ValueError, match="images 0 to 1 of seed 0 are not finite"):
         draw(Gaussian(mean=float("nan")), spec(num_images=2), tmp_path)

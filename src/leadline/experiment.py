@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import torch
 
 from leadline.audit import METRICS, measure, require_networks
+from leadline.audit.human_labels import check_labelled
 from leadline.data import load, load_images
 from leadline.errors import LeadlineError
 from leadline.fitting import device_name
@@ -37,6 +38,7 @@ from leadline.text.generating import bypass_strengths, check_sampling
 from leadline.text.loading import load_scheduler
 from leadline.text.training import check_training
 from leadline.training import ladder
+from leadline.watching import Watcher, kept_models, warn_if_unwatched, watch_kept
 
 
 def run(
@@ -46,14 +48,15 @@ def run(
     until: str = "audit",
     name: str | None = None,
     overrides: Sequence[str] = (),
+    human_labels: Path | None = None,
     progress: ProgressCallback = silent,
     **permitted: Unpack[Permitted],
 ) -> Run:
     """One experiment, in `root / recipe.folder_name()`, up to and with stage `until` (train, sample, audit).
 
     name: of another folder in `root` than that. What is complete is skipped, what was started is resumed, a model of
-    the same training elsewhere under `root` is taken over. Raises LeadlineError, before anything expensive, when a part
-    of the recipe cannot work.
+    the same training elsewhere under `root` is taken over. human_labels: of some of its samples, as of `measure`.
+    Raises LeadlineError, before anything expensive, when a part of the recipe cannot work.
     """
     if num_processes() > 1 and until != "train":
         raise LeadlineError(
@@ -62,29 +65,32 @@ def run(
         )
     folder = root / (name or recipe.folder_name())
     finished = finished_audit(folder)
-    if until == "audit" and not (finished and same_audit(finished, recipe.audit)):
+    drawn = (folder / "run.json").exists() and Run.open(folder).header.status in ("sampled", "complete")
+    if until == "audit" and not (finished and same_audit(finished, recipe.audit, human_labels)):
         require_networks(recipe.audit, **permitted)
+        if human_labels is not None and drawn:
+            check_labelled(human_labels, samples_of(Run.open(folder)))
     splits = load(recipe.data, progress)
     download = permitted.get("download", False)
-    drawn = (folder / "run.json").exists() and Run.open(folder).header.status in ("sampled", "complete")
     check_recipe(recipe, splits, drawn=drawn, download=download)
     main = is_main_process()
     title = f"{recipe.name}, {model_title(recipe)}"
     result = Run.create(folder, title=title, recipe=recipe.model_dump(mode="json"), overrides=tuple(overrides))
     with result.lock() if main else nullcontext():
         check_same_data(result, splits)
-        if result.header.status == "complete" and same_audit(result, recipe.audit):
+        if result.header.status == "complete" and same_audit(result, recipe.audit, human_labels):
+            warn_if_unwatched(result, recipe)
             progress("complete already, nothing to do", 0, 0, "")
             return result
         if main:
             result.update(data=describe_splits(splits), recipe=recipe.model_dump(mode="json"))
-        train_stage(result, recipe, splits.train, progress, download=download)
+        train_stage(result, recipe, splits, root / ".cache", progress, **permitted)
         if until == "train":
             return result
         sample_stage(result, recipe, splits, progress, download=download)
         if until == "sample":
             return result
-        audit_stage(result, recipe.audit, splits, root / ".cache", progress, **permitted)
+        audit_stage(result, recipe.audit, splits, root / ".cache", progress, human_labels, **permitted)
     return result
 
 
@@ -194,11 +200,42 @@ def sample_model(source: Path, out: Path, overrides: Sequence[str] = (), progres
 
 
 def audit_run(
-    folder: Path, overrides: Sequence[str], progress: ProgressCallback = silent, **permitted: Unpack[Permitted]
+    folder: Path,
+    overrides: Sequence[str],
+    progress: ProgressCallback = silent,
+    human_labels: Path | None = None,
+    **permitted: Unpack[Permitted],
 ) -> Run:
-    """Audit a run's samples against its own data, with the run's own audit spec but for `overrides`."""
-    whole = folder.resolve()
-    return run(recipe_of(folder, overrides), whole.parent, name=whole.name, progress=progress, **permitted)
+    """Audit a run's samples against its own data, with the run's own audit spec but for `overrides`.
+
+    human_labels: as of `measure`.
+    """
+    recipe, whole = recipe_of(folder, overrides), folder.resolve()
+    return run(recipe, whole.parent, name=whole.name, human_labels=human_labels, progress=progress, **permitted)
+
+
+def watch_run(
+    folder: Path,
+    *,
+    num_images: int | None = None,
+    steps: int | None = None,
+    progress: ProgressCallback = silent,
+    **permitted: Unpack[Permitted],
+) -> Run:
+    """Look at a run's snapshots and its finished model as `train.watch_every` does while it trains; skips looks made.
+
+    num_images, steps: of the bank; default: train.watch_images and train.watch_steps of the run's recipe. Raises
+    LeadlineError when the run keeps no snapshots, or was looked at with another bank.
+    """
+    recipe, result = recipe_of(folder, []), Run.open(folder)
+    models = kept_models(result, recipe)
+    splits = load(recipe.data, progress)
+    with result.lock():
+        check_same_data(result, splits)
+        cache = folder.resolve().parent / ".cache"
+        watch = Watcher(result, recipe, splits, cache, progress, num_images=num_images, steps=steps, **permitted)
+        watch_kept(watch, models, default_device())
+    return result
 
 
 def recipe_of(folder: Path, overrides: Sequence[str]) -> Recipe:
@@ -229,6 +266,7 @@ def audit_images(
     held_out: str | None = None,
     labeler: str | None = None,
     labels: Path | None = None,
+    human_labels: Path | None = None,
     spec: AuditSpec,
     sample: SampleSpec,
     progress: ProgressCallback = silent,
@@ -237,7 +275,8 @@ def audit_images(
     """Audit a folder of images, Parquet, another run's samples or a diffusers pipeline folder (sampled first) in `out`.
 
     train: the training data; held_out, labeler: further data sets (leadline.data.parse_source) for what `train` leaves
-    without. Raises LeadlineError, before anything expensive, on what does not fit together.
+    without; labels, human_labels: as of `measure`. Raises LeadlineError, before anything expensive, on what does not
+    fit together.
     """
     require_networks(spec, **permitted)
     splits = load(train, progress)
@@ -256,7 +295,16 @@ def audit_images(
         save_measured(
             result,
             spec,
-            lambda: measure(images, splits, labels=labels, spec=spec, cache=cache, progress=progress, **permitted),
+            lambda: measure(
+                images,
+                splits,
+                labels=labels,
+                human_labels=human_labels,
+                spec=spec,
+                cache=cache,
+                progress=progress,
+                **permitted,
+            ),
         )
         result.update(status="complete", device=device_name(default_device()))
     return result
@@ -320,11 +368,7 @@ def model_title(recipe: Recipe) -> str:
     if recipe.text is not None:
         own = f"U-Net {'-'.join(map(str, recipe.text.unet_channels))}"
         return f"text to image, {Path(given_pipeline(recipe)).name or own}"
-    spec = recipe.model
-    text = f"{spec.blocks} blocks" + (" (large)" if spec.wide else "")
-    text += f" of {', '.join(map(str, spec.channels))} channels" if spec.channels else ""
-    text += f", {' and '.join(spec.match)} matched" if spec.match else ""
-    return text + (", EDM" if recipe.train.objective == "edm" else "")
+    return recipe.model.words + (", EDM" if recipe.train.objective == "edm" else "")
 
 
 def size(shape: tuple[int, int, int]) -> str:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from leadline.errors import LeadlineError
 from leadline.files import atomic_file, write_text
+from leadline.looks import watched_steps
 from leadline.progress import ProgressCallback, silent
 from leadline.recipe import TrainSpec
 from leadline.rng import numpy_generator_for
@@ -141,14 +142,16 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
-        """The network with its averaged weights while it lasts; afterwards its own are back, to the bit."""
+        """The network with its averaged weights, in evaluation mode; afterwards its own are back, to the bit, and it
+        trains."""
         network = self.accelerator.unwrap_model(self.model)
         self.average.store(network.parameters())
         self.average.copy_to(network.parameters())
         try:
-            yield network
+            yield network.eval()
         finally:
             self.average.restore(network.parameters())
+            network.train()
 
     def save(self, file: Path, progress: Progress) -> None:
         """Write the checkpoint, whole or not at all. Raises TrainingDiverged rather than save broken weights."""
@@ -273,6 +276,7 @@ def fit(
     checkpoint: Path,
     curve: Path,
     keep: Callable[[nn.Module, int], object] | None = None,
+    look: Callable[[nn.Module, int], object] | None = None,
     progress: ProgressCallback = silent,
     stage: str = "training",
 ) -> Any:
@@ -281,7 +285,8 @@ def fit(
     make: (step, which images of the batch are this process's) -> batch. curve: JSON lines, one per log_every steps:
     step, loss (mean since the last line), learning_rate, images_per_second, seconds. keep: (network with its averaged
     weights, step), called after each of spec.snapshots and before the checkpoint of the same step, so that a
-    checkpoint never lies beyond a snapshot that is not there. Every process calls this; only the main one writes.
+    checkpoint never lies beyond a snapshot that is not there. look: the same, after each of `watched_steps`; its time
+    does not count as the training's. Every process calls this; only the main one writes and looks, the others wait.
     Raises TrainingDiverged when the loss or the weights are no longer finite (the last good
     checkpoint stays).
     """
@@ -294,6 +299,7 @@ def fit(
     # On a GPU reading the loss stops the queue of kernels, so it is read only now and then.
     check_every = 1 if accelerator.device.type == "cpu" else 20
     trainer.model.train()
+    watched = set(watched_steps(spec)) if look is not None else set()
     clock, first = time.monotonic(), state.step
     carried = state.seconds
     try:
@@ -302,7 +308,8 @@ def fit(
             state.step += 1
             logged, saved = state.step % spec.log_every == 0, state.step % spec.checkpoint_every == 0
             last, kept = state.step == spec.steps, keep is not None and state.step in spec.snapshots
-            if logged or saved or last or kept or state.step % check_every == 0:
+            looked = state.step in watched
+            if logged or saved or last or kept or looked or state.step % check_every == 0:
                 trainer.drain(state)
                 elapsed = time.monotonic() - clock
                 state.seconds = carried + elapsed
@@ -323,10 +330,17 @@ def fit(
                     if writer is not None:
                         writer.add_scalar("loss", line["loss"], state.step)
                         writer.add_scalar("learning_rate", line["learning_rate"], state.step)
-            if keep is not None and kept and accelerator.is_main_process:
+            paused = time.monotonic()
+            if (kept or looked) and accelerator.is_main_process:
                 with trainer.averaged() as network:
                     check_finite(network.state_dict(), state.step)
-                    keep(network, state.step)
+                    if keep is not None and kept:
+                        keep(network, state.step)
+                    if look is not None and looked:
+                        look(network, state.step)
+            if looked:
+                accelerator.wait_for_everyone()
+                clock += time.monotonic() - paused
             if (saved or last) and accelerator.is_main_process:
                 trainer.save(checkpoint, state)
     except TrainingDiverged as error:

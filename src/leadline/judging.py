@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from leadline.audit import METRICS
+from leadline.audit.human_shares import HUMAN_METRIC
 from leadline.comparison import as_text, compare
 from leadline.errors import LeadlineError
 from leadline.gate import Condition, check, parse
@@ -13,10 +14,12 @@ from leadline.runs import Run, open_audit
 
 MEASURED_BESIDE = {
     "labeler_accuracy": "",
+    "share_sequence": "",
     "mean_pairwise_lpips": "diversity",
     "mean_pairwise_feature_distance": "diversity",
+    **dict.fromkeys(HUMAN_METRIC.reports, ""),
 }
-"""Measurements that an audit makes only with some networks -> the metric that makes them, if it is one."""
+"""Measurements that an audit makes only with some networks or human labels -> the metric that makes them, if any."""
 
 Earlier = tuple[str, AuditResult]
 """What to call an earlier audit, and the audit."""

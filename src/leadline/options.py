@@ -18,6 +18,7 @@ EXIT_CODES = (
 ENCODER_NAMES = "inception, lpips-alex, lpips-vgg, lpips-squeeze, squeezenet, dinov2, clip, sscd, pixels"
 """The registry's, written out: it imports torch, and help is to be quick."""
 LABELER = "labeler"
+RUNS = Path("runs")
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run folders.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a field: train.steps=4000.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a preset, or a recipe's JSON file.")]
@@ -64,6 +65,10 @@ LabelerData = Annotated[
 Labels = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Labels of the samples: a CSV or JSON, instead of a labeler.")
 ]
+HumanLabels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A person's labels of some samples, saved from a page of `leadline label`."),
+]
 LabelerModel = Annotated[
     str | None,
     typer.Option(
@@ -77,6 +82,20 @@ Metrics = Annotated[str | None, typer.Option(help="Which metrics, separated by c
 Flips = Annotated[bool, typer.Option("--flips", help="Also look for mirrored copies of training images.")]
 AuditOut = Annotated[
     Path | None, typer.Option("--out", help="Folder of the audit; default: runs/audit-NAME, or the run.")
+]
+UntilWidth = Annotated[
+    float | None,
+    typer.Option(
+        "--until-width",
+        metavar="WIDTH",
+        help="Draw further images until a share is known to this width: 0.02 for two points.",
+    ),
+]
+UntilGroup = Annotated[
+    str | None, typer.Option("--group", metavar="CLASS", help="The class whose share is meant; default: every class.")
+]
+AtMost = Annotated[
+    int | None, typer.Option("--at-most", metavar="N", help="Draw no more images than this; default: 20000.")
 ]
 
 

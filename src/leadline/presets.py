@@ -70,6 +70,20 @@ def celeba_gender() -> Recipe:
     )
 
 
+@PRESETS.register("celeba-blond-male")
+def celeba_blond_male() -> Recipe:
+    """The question that 2505.17560 leaves open, blond men (0.86 % of CelebA): its shares as they are, 10,000 images."""
+    gender = celeba_gender()
+    return gender.model_copy(
+        update={
+            "name": "celeba-blond-male",
+            "description": "CelebA faces by Blond_Hair × Male, 64×64; wants a GPU for about half an hour a model; of "
+            "10,000 images about 86 are blond men, and `leadline plan` says what that can tell.",
+            "data": gender.data.model_copy(update={"groups": "Blond_Hair*Male"}),
+        }
+    )
+
+
 @PRESETS.register("mnist-text")
 def mnist_text() -> Recipe:
     """A small Stable Diffusion of captioned MNIST, "a handwritten six", padded to 32×32, that 2 cores can train."""

@@ -143,6 +143,13 @@ class ModelSpec(Spec):
     channels: Numbers | None = Field(default=None, json_schema_extra=NEUTRAL)
     """Channels of each down block, 8,16, in place of the papers': multiples of 8, as many as blocks."""
 
+    @property
+    def words(self) -> str:
+        """`4 blocks`, `2 blocks (large)`, `3 blocks, width matched`."""
+        text = f"{self.blocks} blocks" + (" (large)" if self.wide else "")
+        text += f" of {', '.join(map(str, self.channels))} channels" if self.channels else ""
+        return text + (f", {' and '.join(self.match)} matched" if self.match else "")
+
     @model_validator(mode="after")
     def _channels_fit_the_blocks(self) -> "ModelSpec":
         if self.channels is None:
@@ -232,6 +239,12 @@ class TrainSpec(Spec):
     """edm: standard deviation of ln sigma."""
     snapshots: Numbers = Field(default=(), json_schema_extra=NEUTRAL)
     """Steps, 500,1000, after which the averaged weights are kept as well."""
+    watch_every: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
+    """Steps between looks at the shares, copies and losses of a fixed bank of images; 0: none."""
+    watch_images: int = Field(default=256, ge=2, json_schema_extra=RUNTIME)
+    """Images of that bank."""
+    watch_steps: int = Field(default=25, ge=1, le=1000, json_schema_extra=RUNTIME)
+    """Sampler steps of that bank, by ddim."""
     seed: int = Field(default=0, ge=0)
     """Seed of initial weights, data order and noise: the unit of replication."""
     checkpoint_every: int = Field(default=500, ge=1, json_schema_extra=RUNTIME)
@@ -323,6 +336,8 @@ class AuditSpec(Spec):
     """Numbers of nearest neighbours."""
     level: float = Field(default=0.95, gt=0, lt=1)
     """Coverage of the intervals."""
+    stopping: Literal["fixed", "anytime"] = Field(default="fixed", json_schema_extra=NEUTRAL)
+    """anytime: the shares' intervals hold at every look together, for images whose number hung on what they showed."""
     confidence: float = Field(default=0.9, ge=0, lt=1)
     """An image whose most likely class has less calibrated probability than this is unclassified."""
     num_panels: int = Field(default=8, ge=0)

@@ -6,6 +6,9 @@
   checkpoint.safetensors   while training
   model/                a diffusers folder: DiffusionPipeline.from_pretrained opens it
   snapshots/step-000500/   the same, of the averaged weights after that many steps
+  watch.jsonl           one look at the training per line: what its bank of images gave after so many steps
+  watch/step-000500/*.parquet   the bank's images, as samples/
+  checkpoints/step-000500/   an audit, as a folder of its own, of images drawn by that snapshot
   samples/*.parquet     Hugging Face image feature: datasets.load_dataset opens it
   measurements.jsonl    one Measurement per line
   audit.json, panels/   tables, settings and image panels of the audit
@@ -14,12 +17,15 @@
   comparison.json       what changed since an earlier audit
   report.html, report.json
 
+<run>-until/            an audit, as a run folder, of further images of the run's model, drawn until a share was known
+
 steer-<preset>-<fingerprint8>/
   sweep.json            what settings of the bypass change beside strength 0; each setting is a run folder beside it
   report.html, report.json
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -42,6 +48,7 @@ from leadline.errors import LeadlineError
 from leadline.files import atomic_file, atomic_folder, inside, link_or_copy, locked, write_text
 from leadline.frontier import SteerSweep
 from leadline.gate import Verdict
+from leadline.looks import Look
 from leadline.recipe import Recipe, explain, recipe_from_json
 from leadline.records import SCHEMA_VERSION, AuditResult, ImageLabels, Measurement, Panel, Table
 
@@ -49,6 +56,7 @@ Kept = TypeVar("Kept", bound=BaseModel)
 Status = Literal["started", "trained", "sampled", "complete"]
 SWEEP = "sweep.json"
 LABELS = "labels.csv"
+WATCH = "watch.jsonl"
 PACKAGES = ("leadline", "torch", "torchvision", "diffusers", "accelerate", "numpy", "scikit-learn", "datasets")
 
 
@@ -101,6 +109,19 @@ class Run:
     def snapshot_folder(self, step: int) -> Path:
         """The model as it was after that many steps, of those that train.snapshots names."""
         return self.folder / "snapshots" / f"step-{step:06d}"
+
+    def bank_folder(self, step: int) -> Path:
+        """The bank's images as they were after that many steps of a training that is watched."""
+        return self.folder / "watch" / f"step-{step:06d}"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Folders of audits of the run's snapshots, made when one was asked for."""
+        return self.folder / "checkpoints"
+
+    def checkpoint_folder(self, step: int) -> Path:
+        """The audit of images that the snapshot after that many steps draws."""
+        return self.checkpoints_folder / f"step-{step:06d}"
 
     @property
     def checkpoint_file(self) -> Path:
@@ -200,6 +221,22 @@ class Run:
                     break
         return records
 
+    def looks(self) -> tuple[Look, ...]:
+        """What `save_looks` wrote; empty where no one looked. Raises LeadlineError when it is damaged."""
+        file = self.folder / WATCH
+        if not file.exists():
+            return ()
+        try:
+            return tuple(Look.model_validate_json(line) for line in file.read_bytes().splitlines())
+        except (OSError, ValidationError) as error:
+            told = str(error).splitlines()[0]
+            raise LeadlineError(f"{file} cannot be read ({told}): delete it, and look again (leadline watch)") from None
+
+    def save_looks(self, looks: Sequence[Look]) -> None:
+        """Keep the looks at the training, by rising step, in place of those that were there."""
+        ordered = sorted(looks, key=lambda look: look.step)
+        write_text(self.folder / WATCH, "".join(look.model_dump_json() + "\n" for look in ordered))
+
     def save_audit(self, result: AuditResult) -> None:
         """Write measurements.jsonl, panels/ and, last, audit.json: without it the audit counts as not done.
 
@@ -212,14 +249,11 @@ class Run:
         with atomic_folder(self.folder / "panels") as folder:
             for panel in result.panels:
                 np.save(folder / f"{panel.name}.npy", panel.tiles, allow_pickle=False)
-        if result.labels is None:
-            (self.folder / LABELS).unlink(missing_ok=True)
-        else:
-            write_text(self.folder / LABELS, _as_csv(result.labels))
+        kept = self._save_labels(result.labels)
         words = ("name", "title", "caption", "captions", "column_titles", "row_titles")
         content = {
             "settings": result.settings,
-            "labels_origin": None if result.labels is None else result.labels.origin,
+            "labels": None if kept is None else {"origin": kept[1], "sha256": kept[0]},
             "tables": [json.loads(t.model_dump_json()) for t in result.tables],
             "panels": [{word: getattr(p, word) for word in words} for p in result.panels],
         }
@@ -263,6 +297,9 @@ class Run:
         return _read_kept(self.folder / name, kind, "check or compare again")
 
     def _read_audit(self, content: Any) -> AuditResult:
+        settings = content["settings"]
+        if not all(isinstance(settings.get(part, {}), dict) for part in ("audit", "fingerprints", "images")):
+            raise ValueError("settings must be an object, and so must audit, fingerprints and images in it")
         lines = (self.folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
         panels = []
         for words in content["panels"]:
@@ -274,18 +311,37 @@ class Run:
             measurements=tuple(Measurement.model_validate_json(line) for line in lines),
             tables=tuple(Table.model_validate(t) for t in content["tables"]),
             panels=tuple(panels),
-            settings=content["settings"],
-            labels=self._read_labels(content.get("labels_origin")),
+            settings=settings,
+            labels=self._read_labels(content.get("labels")),
         )
 
-    def _read_labels(self, origin: str | None) -> ImageLabels | None:
-        """None also where the audit is from before labels were kept."""
-        if origin is None:
+    def _save_labels(self, labels: ImageLabels | None) -> tuple[str, str] | None:
+        """Digest and origin of what was written, None where there is nothing to write."""
+        if labels is None:
+            (self.folder / LABELS).unlink(missing_ok=True)
             return None
-        head, *rows = csv.reader((self.folder / LABELS).read_text(encoding="utf-8").splitlines())
-        if head != ["id", "label"] or any(len(row) != 2 for row in rows):
-            raise ValueError(f"{LABELS} must have the columns id and label")
-        return ImageLabels(ids=tuple(row[0] for row in rows), labels=tuple(row[1] for row in rows), origin=origin)
+        text = _as_csv(labels)
+        write_text(self.folder / LABELS, text)
+        return hashlib.sha256(text.encode()).hexdigest(), labels.origin
+
+    def _read_labels(self, kept: dict[str, str] | None) -> ImageLabels | None:
+        """None also where the audit is from before labels were kept, or the file is gone: the numbers stand without.
+
+        Raises LeadlineError where it is no longer what the audit wrote: labels of other images would be paired.
+        """
+        file = self.folder / LABELS
+        if kept is None or not file.exists():
+            return None
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != kept["sha256"]:
+            raise LeadlineError(
+                f"{file} is not what the audit wrote: restore it, or remove it and audit again (leadline audit)"
+            )
+        # Not splitlines, which also ends a line at characters that an image's name may have.
+        _, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
+        return ImageLabels(
+            ids=tuple(row[0] for row in rows), labels=tuple(row[1] for row in rows), origin=kept["origin"]
+        )
 
 
 def _as_csv(labels: ImageLabels) -> str:
@@ -351,7 +407,7 @@ def find_trained(root: Path, recipe: Recipe) -> Run | None:
 
 
 def adopt_model(run: Run, trained: Run, *, linked: bool = False) -> None:
-    """Copy the finished model, its snapshots and its curve from another run of the same training.
+    """Copy the finished model, its snapshots, its curve and the looks at it from another run of the same training.
 
     linked: the model's files are hard links where the file system has them: no room is taken, and who writes into
     such a file writes into both.
@@ -359,13 +415,16 @@ def adopt_model(run: Run, trained: Run, *, linked: bool = False) -> None:
     copy = link_or_copy if linked else shutil.copy2
     steps = trained.recipe.train.snapshots if trained.recipe is not None else ()
     folders = [(trained.snapshot_folder(step), run.snapshot_folder(step)) for step in steps]
+    banks = [(trained.bank_folder(look.step), run.bank_folder(look.step)) for look in trained.looks()]
+    folders += [(source, target) for source, target in banks if source.exists()]
     # The model last: where it is there, the run counts as trained.
     for source, target in [*folders, (trained.model_folder, run.model_folder)]:
         with atomic_folder(target) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=copy)
-    if trained.curve_file.exists():
-        with atomic_file(run.curve_file) as file:
-            shutil.copyfile(trained.curve_file, file)
+    for name in (trained.curve_file.name, WATCH):
+        if (trained.folder / name).exists():
+            with atomic_file(run.folder / name) as file:
+                shutil.copyfile(trained.folder / name, file)
     run.update(model={**trained.header.model, "trained_in": trained.folder.name}, status="trained")
 
 

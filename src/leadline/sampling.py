@@ -293,13 +293,17 @@ def draw_shards(
 ) -> None:
     """What `make` gives for all indices of the spec, as `draw` says.
 
+    More images than before may be asked for where all shards that were begun are whole: an image hangs on its index.
     settings: what decides the images beside the spec. columns: further ones of the shards, one value per index.
     """
     wanted = {**spec.model_dump(mode="json"), **settings}
     record = folder / SETTINGS
     if record.exists() and (begun := UNSAID | json.loads(record.read_text(encoding="utf-8"))) != wanted:
-        differing = ", ".join(sorted(k for k in wanted if begun.get(k) != wanted[k]))
-        raise LeadlineError(f"{folder} holds images drawn with other settings ({differing}): choose another folder")
+        differing = sorted(k for k in wanted if begun.get(k) != wanted[k])
+        grows = begun["num_images"] < spec.num_images and begun["num_images"] % spec.shard_size == 0
+        if differing != ["num_images"] or not grows:
+            told = ", ".join(differing)
+            raise LeadlineError(f"{folder} holds images drawn with other settings ({told}): choose another folder")
     write_text(record, json.dumps(wanted, indent=1))
     for number, start in enumerate(range(0, spec.num_images, spec.shard_size)):
         file = folder / f"shard-{number:05d}.parquet"

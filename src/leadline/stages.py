@@ -2,8 +2,9 @@
 
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -12,10 +13,13 @@ import numpy as np
 import torch
 
 from leadline.audit import AuditFailed, measure
+from leadline.audit.human_labels import human_labels_digest
+from leadline.audit.human_shares import with_human
 from leadline.data.shards import read_shards
 from leadline.errors import LeadlineError
 from leadline.files import atomic_folder, file_digest
 from leadline.fitting import device_name
+from leadline.models.denoiser import Denoiser
 from leadline.models.pretrained import load_pipeline, save_pipeline
 from leadline.models.unet import count_parameters
 from leadline.progress import ProgressCallback
@@ -28,6 +32,7 @@ from leadline.text.generating import own_size
 from leadline.text.loading import load_text_pipeline, pipeline_fingerprint, pipeline_folder
 from leadline.text.training import train_text
 from leadline.training import train
+from leadline.watching import warn_if_unwatched, watcher
 
 
 class Permitted(TypedDict, total=False):
@@ -55,14 +60,21 @@ class Model:
 
 
 def train_stage(
-    result: Run, recipe: Recipe, images: ImageSet, progress: ProgressCallback, *, download: bool = False
+    result: Run,
+    recipe: Recipe,
+    splits: Splits,
+    cache: Path,
+    progress: ProgressCallback,
+    **permitted: Unpack[Permitted],
 ) -> None:
     """Train, resume, or take over a finished model of the same training; one that is given is looked at instead.
 
-    download: whether a pipeline that is given by its name on the hub may be fetched.
+    cache: of the audits of a training that is watched. permitted: of them, and whether a pipeline that is given by its
+    name on the hub may be fetched.
     """
     if given := given_pipeline(recipe):
         if result.header.status == "started":
+            download = permitted.get("download", False)
             facts = {"pipeline": given, "fingerprint": same_pipeline(result, recipe, download=download)}
             result.update(status="trained", device=device_name(default_device()), model=facts)
         return
@@ -72,28 +84,36 @@ def train_stage(
             adopt_model(result, twin)
     if not result.model_folder.exists():
         with timed(result, "train"):
-            trained = train_model(result, recipe, images, progress)
+            look = watcher(result, recipe, splits, cache, progress, **permitted)
+            trained = train_model(result, recipe, splits.train, progress, look)
             if not is_main_process():
                 return
             with atomic_folder(result.model_folder) as folder:
                 trained.save(folder)
         result.update(status="trained", device=trained.device, model=trained.facts)
     if is_main_process():
+        warn_if_unwatched(result, recipe)
         # The finished model is safe: the checkpoint, four times its size, has done its work.
         result.checkpoint_file.unlink(missing_ok=True)
         if result.header.status == "started":
             result.update(status="trained")
 
 
-def train_model(result: Run, recipe: Recipe, images: ImageSet, progress: ProgressCallback) -> Model:
-    """The recipe's model, trained from where the run's checkpoint is."""
+def train_model(
+    result: Run,
+    recipe: Recipe,
+    images: ImageSet,
+    progress: ProgressCallback,
+    look: Callable[[Denoiser, int], object] | None = None,
+) -> Model:
+    """The recipe's model, trained from where the run's checkpoint is. look: as of `train`."""
     places: dict[str, Any] = {
         "checkpoint": result.checkpoint_file,
         "curve": result.curve_file,
         "progress": progress,
     }
     if recipe.text is None:
-        trained = train(recipe.model, recipe.train, images, snapshots=result.snapshot_folder, **places)
+        trained = train(recipe.model, recipe.train, images, snapshots=result.snapshot_folder, look=look, **places)
         return Model(
             save=lambda folder: save_pipeline(trained.unet, trained.scheduler, folder),
             device=trained.device,
@@ -198,26 +218,56 @@ def audit_stage(
     splits: Splits,
     cache: Path,
     progress: ProgressCallback,
+    human_labels: Path | None = None,
     **permitted: Unpack[Permitted],
 ) -> None:
-    """Measure, unless the same audit is there already."""
-    if not same_audit(result, spec):
+    """Measure, unless the same audit is there already; of one that lacks these human labels, what they say alone.
+
+    human_labels: as of `measure`.
+    """
+    if not same_audit(result, spec, human_labels):
         images = samples_of(result)
-        save_measured(
-            result,
-            spec,
-            lambda: measure(images, splits, spec=spec, cache=cache, progress=progress, **permitted),
-        )
+        if human_labels is None and (lost := human_labels_of(result)):
+            warnings.warn(
+                f"{result.folder}: the last audit had human labels ({lost['origin']}), this one has none: give them "
+                "again (--human-labels FILE)",
+                stacklevel=2,
+            )
+
+        def measured(spec: AuditSpec) -> AuditResult:
+            return measure(
+                images, splits, human_labels=human_labels, spec=spec, cache=cache, progress=progress, **permitted
+            )
+
+        previous = result.audit() if same_audit(result, spec) else None
+
+        def all_of_it() -> AuditResult:
+            if previous is not None:
+                with suppress(AuditFailed):  # then the whole audit says what it is
+                    if (joined := with_human(previous, measured(of_human_labels(spec)))) is not None:
+                        return joined
+            return measured(spec)
+
+        save_measured(result, spec, all_of_it)
     result.update(status="complete")
 
 
+def of_human_labels(spec: AuditSpec) -> AuditSpec:
+    """The audit of that spec without any metric: what the human labels say alone."""
+    return spec.model_copy(update={"metrics": (), "encoders": ("labeler",)})
+
+
+AUDIT_VERSION = 2
+"""Of what an audit finds. Raise it whenever the same images and settings would get another value, interval or param
+than before, or a new measurement: finished audits of an older version are then measured again when asked for."""
+
+
 def audit_fingerprint(spec: AuditSpec) -> str:
-    """8 hex digits of the spec, and of what lies behind the paths in it: other weights are another audit."""
+    """8 hex digits of AUDIT_VERSION, the spec and what lies behind the paths in it: other weights are another audit."""
     named = (text.partition(":")[2] for text in (*spec.encoders, spec.labeler_model))
     contents = [file_digest(file) for path in named if path for file in weight_files(Path(path).expanduser())]
-    if not contents:
-        return fingerprint(spec)
-    return hashlib.sha256(" ".join([fingerprint(spec), *contents]).encode()).hexdigest()[:8]
+    parts = [f"version {AUDIT_VERSION}", fingerprint(spec), *contents]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:8]
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -227,10 +277,21 @@ def weight_files(path: Path) -> list[Path]:
     return sorted(file for pattern in ("*.safetensors", "*.json") for file in path.glob(pattern))
 
 
-def same_audit(result: Run, spec: AuditSpec) -> bool:
-    """Whether the run holds the finished audit of that spec."""
+def same_audit(result: Run, spec: AuditSpec, human_labels: Path | None = None) -> bool:
+    """Whether the run holds the finished audit of that spec and, where some are given, with these human labels.
+
+    An audit that has human labels holds all that one without them does.
+    """
     previous = result.audit()
-    return previous is not None and previous.settings.get("fingerprint") == audit_fingerprint(spec)
+    if previous is None or previous.settings.get("fingerprint") != audit_fingerprint(spec):
+        return False
+    return human_labels is None or human_labels_of(result).get("content") == human_labels_digest(human_labels)
+
+
+def human_labels_of(result: Run) -> dict[str, Any]:
+    """What a run's audit says of the human labels that it had; empty where it had none."""
+    previous = result.audit()
+    return {} if previous is None else previous.settings.get("human_labels", {})
 
 
 def save_measured(result: Run, spec: AuditSpec, measured: Callable[[], AuditResult]) -> None:

@@ -18,9 +18,9 @@ from leadline import fitting
 from leadline.errors import LeadlineError
 from leadline.files import atomic_folder
 from leadline.fitting import Progress, Trainer, batch_indices, device_name, fit
-from leadline.models.denoiser import ddpm_sigmas
+from leadline.models.denoiser import Denoiser, ddpm_sigmas
 from leadline.models.preconditioning import Karras, preconditioning_of
-from leadline.models.pretrained import save_pipeline
+from leadline.models.pretrained import DiffusersDenoiser, save_pipeline
 from leadline.models.unet import build_unet
 from leadline.progress import ProgressCallback, silent
 from leadline.recipe import ModelSpec, TrainSpec, fingerprint
@@ -130,12 +130,14 @@ def train(
     checkpoint: Path,
     curve: Path,
     snapshots: Callable[[int], Path] | None = None,
+    look: Callable[[Denoiser, int], object] | None = None,
     progress: ProgressCallback = silent,
 ) -> Trained:
     """2006.11239, Alg. 1, or 2206.00364, Eq. 8, on the images [n, c, h, w]; goes on from `checkpoint` when it is there.
 
     curve: as of `leadline.fitting.fit`. snapshots: step -> the pipeline folder of the snapshot after it, for those
-    that the spec names. Under `accelerate launch` every process calls this; only the main one writes.
+    that the spec names. look: called with the averaged weights, as they are opened from a pipeline folder, after each
+    of the spec's `watched_steps`. Under `accelerate launch` every process calls this; only the main one writes.
     Raises LeadlineError on specs that do not fit the images or each other, TrainingDiverged when the loss is no longer
     finite (the last good checkpoint stays).
     """
@@ -152,6 +154,10 @@ def train(
             with atomic_folder(snapshots(step)) as folder:
                 save_pipeline(network, scheduler, folder)
 
+    def show(network: nn.Module, step: int) -> None:
+        if look is not None:
+            look(apart(network, scheduler), step)
+
     unet = fit(
         trainer,
         lambda step, mine: make_batch(images, spec, step, mine),
@@ -159,6 +165,7 @@ def train(
         checkpoint=checkpoint,
         curve=curve,
         keep=keep,
+        look=None if look is None else show,
         progress=progress,
     )
     return Trained(
@@ -167,6 +174,18 @@ def train(
         device=device_name(trainer.accelerator.device),
         precision=trainer.precision,
     )
+
+
+def apart(network: Any, scheduler: Any) -> DiffusersDenoiser:
+    """The weights of a U-Net that is being trained in one of its own: what it computes in, Accelerate does not touch.
+
+    A pipeline folder of these weights opens as the same denoiser, to the bit.
+    """
+    # Its first weights, overwritten at once, come from torch's global generator.
+    with torch.random.fork_rng(devices=[]):
+        unet = UNet2DModel.from_config(network.config)
+    unet.load_state_dict(network.state_dict())
+    return DiffusersDenoiser(unet.to(network.device), scheduler)
 
 
 def check_snapshots(spec: TrainSpec, folder_of: Callable[[int], Path], step: int, checkpoint: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 import leadline
 from leadline.audit.bias import share_amplification, share_difference, share_ratio
-from leadline.audit.intervals import simultaneous, wilson
+from leadline.audit.intervals import clopper_pearson, simultaneous, wilson
+from leadline.audit.planning import detectable
 from leadline.errors import LeadlineError
 from leadline.recipe import AuditSpec
 from leadline.records import AuditResult, ImageSet
@@ -61,7 +62,7 @@ def test_a_class_that_the_training_data_lacks_or_is_has_no_ratio_or_odds() -> No
 def test_comparisons_take_the_recognised_and_shares_take_all() -> None:
     result = audit({"6": 150, "9": 10, "3": 30, "unclassified": 10}, {"6": 90, "9": 10, "3": 0})
     shares = {m.group: m.value for m in result.find("share", set="samples")}
-    assert shares == {"6": 0.75, "9": 0.05, "other classes": 0.15, "unclassified": 0.05}
+    assert shares == {"6": 0.75, "9": 0.05, "other classes": 0.15, "unclassified": 0.05, "3": 0.15}
     (difference,) = result.find("share_difference", "9")
     assert difference.n == 160
     assert difference.value == pytest.approx(10 / 160 - 0.1)
@@ -92,7 +93,8 @@ def test_more_than_two_classes_get_simultaneous_intervals() -> None:
 def test_a_class_that_is_never_made_has_an_infinite_amplification_with_a_finite_bound() -> None:
     (found,) = audit({"6": 100, "9": 0}, {"6": 90, "9": 10}).find("share_amplification", "9")
     assert found.value == found.lower == -math.inf
-    assert found.upper == pytest.approx(share_amplification(wilson(0, 100)[1], 0.1))
+    assert found.upper == pytest.approx(share_amplification(clopper_pearson(0, 100)[1], 0.1))
+    assert str(found.method).startswith("Clopper-Pearson")
 
 
 def test_the_level_widens_the_interval() -> None:
@@ -116,10 +118,62 @@ def test_samples_drawn_from_known_shares_show_no_amplification_as_often_as_the_l
 def test_one_class_leaves_nothing_to_amplify() -> None:
     result = audit({"6": 10, "9": 5}, {"6": 90, "9": 0})
     for name in ("share_difference", "share_ratio", "share_amplification"):
-        (found,) = result.find(name)
+        (found,) = result.find(name, "6")
         assert found.status == "not_measurable"
         assert "one class ('6')" in str(found.reason)
-    assert [m.value for m in result.find("share", set="samples")] == [10 / 15, 5 / 15, 0]
+    assert [m.value for m in result.find("share", set="samples")] == [10 / 15, 5 / 15, 0, 5 / 15]
+
+
+def test_a_class_without_training_images_is_reported_with_its_exact_interval() -> None:
+    result = audit({"6": 150, "9": 40, "3": 9, "5": 1, "unclassified": 10}, {"6": 90, "9": 10, "3": 0, "5": 0})
+    (share,) = result.find("share", "5", set="samples")
+    assert (share.lower, share.upper) == pytest.approx(clopper_pearson(1, 210, 0.975))
+    assert share.params["part_of"] == "other classes"
+    (difference,) = result.find("share_difference", "3")
+    assert (difference.value, difference.n) == (9 / 200, 200)
+    assert (difference.lower, difference.upper) == pytest.approx(clopper_pearson(9, 200, 0.975))
+    for name in ("share_ratio", "share_amplification"):
+        (missing,) = result.find(name, "3")
+        assert "no image of this class, so its share there is 0" in str(missing.reason)
+
+
+def test_labels_that_were_given_have_no_labeler_to_correct_by() -> None:
+    result = audit({"6": 80, "9": 20}, {"6": 90, "9": 10})
+    for name in ("corrected_share", "corrected_difference", "labeled_difference"):
+        (found,) = result.find(name)
+        assert found.value is None
+        assert "are given by hand: there is no labeler whose errors were counted" in str(found.reason)
+
+
+def test_what_the_images_can_tell_is_said_first_and_of_each_class() -> None:
+    said: list[str] = []
+    names = ["6"] * 900 + ["9"] * 100
+    bare = ImageSet(name="samples", pixels=labelled({"6": 900, "9": 100}).pixels)
+    result = leadline.measure(
+        bare, labelled({"6": 90, "9": 10}), metrics="bias", labels=names, progress=lambda stage, *_: said.append(stage)
+    )
+    below, above = detectable(0.1, 1000)
+    assert below is not None
+    assert above is not None
+    assert said[0] == (
+        f"1,000 images: of '9' (10 % of the training data) shares below {100 * below:.3g} % or above {100 * above:.3g} "
+        "% would be told apart with 80 % power, by a labeler without error"
+    )
+    (found,) = result.find("detectable_difference", "9")
+    assert found.value == pytest.approx(max(0.1 - below, above - 0.1))
+    assert found.params["share_below"] == below
+
+
+def test_two_classes_and_unclassified_images_are_three_shares() -> None:
+    """With a third category the shares of two classes are no longer complements: two intervals, not one."""
+    counts = {"6": 60, "9": 30, "unclassified": 10}
+    result = audit(counts, {"6": 50, "9": 50})
+    for (name, _), (lower, upper) in zip(counts.items(), simultaneous([60, 30, 10]), strict=True):
+        (share,) = result.find("share", name, set="samples")
+        assert (share.lower, share.upper) == pytest.approx((lower, upper))
+        assert "simultaneous for the 3 groups" in str(share.method)
+    (difference,) = result.find("share_difference", "9")
+    assert (difference.params["share_lower"], difference.params["share_upper"]) == pytest.approx(wilson(30, 90))
 
 
 def test_none_recognised_is_said_and_not_divided() -> None:

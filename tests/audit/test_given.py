@@ -521,4 +521,7 @@ def test_a_whole_audit_with_a_given_labeler(clip: Clip, tmp_path: Path) -> None:
     assert sum(value for value in shares if value is not None) == pytest.approx(1)
     assert result.find("mean_pairwise_distance", set="samples", space="labeler features")[0].value is not None
     table = next(table for table in result.tables if table.name == "labeler_confusion")
-    assert table.title == "What the labeler makes of labelled held-out images"
+    assert table.title == "What the labeler makes of images whose class is known"
+    assert [sum(row[1:]) for row in table.rows] == [14, 10, 0]
+    assert "15 training images, 9 held-out images" in table.note
+    assert "it may have seen them" in table.note

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from leadline.data import load_images
-from leadline.data.shards import read_shards, write_shard
+from leadline.data.shards import read_rows, read_shards, write_shard
 from leadline.errors import LeadlineError
 
 
@@ -32,6 +32,19 @@ def test_the_round_trip_is_lossless(tmp_path: Path, channels: int) -> None:
     read, columns = read_shards(tmp_path, limit=6)
     assert np.array_equal(read, pixels[:6])
     assert columns["index"] == list(range(6))
+
+
+def test_single_rows_are_those_of_the_whole(tmp_path: Path) -> None:
+    pixels = random_pixels(230, 1)
+    for i, part in enumerate((slice(0, 210), slice(210, 230))):
+        write_shard(tmp_path / f"shard-{i}.parquet", pixels[part], {"index": list(range(230))[part]})
+    rows = [229, 3, 209, 210, 3]
+    read, columns = read_rows(tmp_path, rows)
+    assert np.array_equal(read, pixels[rows])
+    assert columns == {"index": rows}
+    for wrong in ([230], [-1], []):
+        with pytest.raises(LeadlineError, match="holds 230 images: row"):
+            read_rows(tmp_path, wrong)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])

@@ -142,6 +142,7 @@ OPTIONS: dict[str, Any] = {
     "carlini_neighbors": 2,
     "false_positive_rate": 0.3,
     "nearest_k": 2,
+    "stopping": "anytime",
 }
 WITH_WEIGHTS = {"labeler_model", "prompts"}
 """Options that name weights; tests/audit/test_given.py shows that they matter."""

@@ -16,9 +16,20 @@ def measure_across(runs: Sequence[Run]) -> AuditResult:
 
     Reads what the runs have kept, image labels, samples and looks, and runs no network.
     """
-    found = [item for part in PARTS.values() for item in part(runs)]
+    return gathered(item for part in PARTS.values() for item in part(runs))
+
+
+def gathered(items: Iterable[Found]) -> AuditResult:
+    """Measurements, tables and panels, each kind in its order."""
+    found = list(items)
     return AuditResult(
         measurements=tuple(item for item in found if isinstance(item, Measurement)),
         tables=tuple(item for item in found if isinstance(item, Table)),
         panels=tuple(item for item in found if isinstance(item, Panel)),
     )
+
+
+# The parts register themselves, in the order of the names, and take PARTS from here.
+from leadline.across import pairs as pairs  # noqa: E402
+from leadline.across import replicates as replicates  # noqa: E402
+from leadline.across import watched as watched  # noqa: E402

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 
 from leadline.audit import bias, diversity, fidelity, memorization, prompted  # noqa: F401  each enters its metric
+from leadline.audit.class_counts import UNSURE
 from leadline.audit.context import METRICS, AuditContext, Finding, Metric
+from leadline.audit.detecting import before
+from leadline.audit.human_shares import HUMAN_METRIC
 from leadline.audit.judged import AttributeLabeler
 from leadline.audit.panels import samples_panel, training_panel
 from leadline.audit.preparing import (
@@ -48,6 +51,7 @@ def measure(
     held_out: Images | None = None,
     labeler: Images | AttributeLabeler | None = None,
     labels: str | Path | Sequence[str] | None = None,
+    human_labels: str | Path | None = None,
     spec: AuditSpec | None = None,
     cache: Path | None = None,
     device: str | torch.device | None = None,
@@ -63,8 +67,9 @@ def measure(
     `spec`). held_out: real images that the model was not trained on, the baseline of memorization. labeler: labelled
     images that train the attribute classifier; those found in the other sets are left out; or a classifier that is
     given (`leadline.audit.given.module_labeler`). labels: of the samples,
-    class names or a file of them, instead of the labeler's. spec: every option. cache: folder for the trained labeler
-    and for features. device: of the networks (default: CUDA where there is one). download: whether weights of
+    class names or a file of them, instead of the labeler's. human_labels: of some samples, the file that a page of
+    `leadline label` saved: shares are then estimated from both. spec: every option. cache: folder for the trained
+    labeler and for features. device: of the networks (default: CUDA where there is one). download: whether weights of
     `spec.encoders` that are not at hand may be fetched. allow_torchscript: whether a TorchScript file, which runs
     the code within it, may be loaded. progress: called with (stage, done, total, detail).
 
@@ -77,17 +82,25 @@ def measure(
     if any(isinstance(images, str | Path) for images in (samples, reference, held_out, labelled)):
         require_networks(spec, download=download, allow_torchscript=allow_torchscript)
     inputs = read_inputs(samples, reference, groups, held_out, labelled, progress)
+    fixed = spec.stopping == "fixed"  # else power is of no use: the images were drawn until a share was known
+    if fixed and "bias" in spec.metrics and (told := before(inputs.training, len(inputs.samples), spec.level)):
+        progress(told, 0, 0, "")
     networks = load_networks(spec, inputs.training.shape, given, device_or_default(device), download, allow_torchscript)
-    context = prepare(inputs, labels, spec, cache, networks, progress)
+    context = prepare(inputs, labels, spec, cache, networks, progress, human_labels)
     findings: list[Finding] = [samples_panel(inputs.samples), training_panel(inputs.training)]
     if context.labeler is not None:
-        judged = (context.labeler.accuracy(spec.level), context.labeler.confusion())
-        findings += [finding for finding in judged if finding is not None]
+        findings.append(context.labeler.accuracy(spec.level))
+        # Where shares are corrected by it, the metric has a larger matrix, of all images whose class is known.
+        if not bias.labels_by_labeler(context) and (matrix := context.labeler.confusion()) is not None:
+            findings.append(matrix)
     failures: dict[str, Exception] = {}
-    for name in spec.metrics:
+    metrics_made = {name: METRICS[name] for name in spec.metrics}
+    if context.human is not None:
+        metrics_made["human labels"] = HUMAN_METRIC
+    for name, metric in metrics_made.items():
         context.progress(f"measuring {name}")
         try:
-            for finding in _carry_out(METRICS[name], context):
+            for finding in _carry_out(metric, context):
                 findings.append(finding)  # one by one: what came before a fault is kept
         except Exception as error:
             failures[name] = error
@@ -125,13 +138,22 @@ def _labels(context: AuditContext) -> ImageLabels | None:
         labels = context.sample_labels()
     except LeadlineError:  # the metrics that need labels have said why there are none
         return None
-    names = (*context.class_names, bias.UNSURE)  # UNCLASSIFIED, -1, is the last
+    names = (*context.class_names, UNSURE)  # UNCLASSIFIED, -1, is the last
     samples = context.samples
     return ImageLabels(
         ids=samples.ids or tuple(str(index) for index in range(len(samples))),
         labels=tuple(names[label] for label in labels),
         origin=context.labels_origin,
     )
+
+
+def _human_settings(context: AuditContext) -> dict[str, Any]:
+    """What the human labels are; nothing where none were given."""
+    human = context.human
+    if human is None:
+        return {}
+    answered = {"origin": human.origin, "content": human.digest, "labelled": len(human.answers), "asked": human.asked}
+    return {"human_labels": {**answered, "classes": list(human.classes)}}
 
 
 def _settings(inputs: Inputs, context: AuditContext) -> dict[str, Any]:
@@ -152,6 +174,7 @@ def _settings(inputs: Inputs, context: AuditContext) -> dict[str, Any]:
             if images is not None
         },
         "labels": context.labels_origin,
+        **_human_settings(context),
         "labeler": {
             "left_out": inputs.dropped,
             **({} if labeler is None else {"description": labeler.description}),

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from leadline.audit.features import Encoder, Grouping, Outputs, encode
+from leadline.audit.human_labels import HumanLabels
 from leadline.audit.judged import UNCLASSIFIED, AttributeLabeler
 from leadline.audit.pairs import PairDistances
 from leadline.errors import NotMeasurable
@@ -36,7 +37,8 @@ class AuditContext:
     """The inputs of an audit after all checks; what networks make of each part is computed once, when asked for.
 
     class_names: the training set's classes, then those that only the labeler knows. labels: of the samples, indices
-    into class_names, UNCLASSIFIED (-1) where unsure; None: the labeler gives them. encoders: those that were asked
+    into class_names, UNCLASSIFIED (-1) where unsure; None: the labeler gives them. human: what a person said of some of
+    the samples, where that is known. encoders: those that were asked
     for beside the labeler. spaces: the names of the feature spaces to compare in. missing: for each need that cannot
     be met, why.
     """
@@ -49,6 +51,7 @@ class AuditContext:
     labels: Int[np.ndarray, " n"] | None
     labels_origin: str
     labeler: AttributeLabeler | None
+    human: HumanLabels | None = None
     encoders: tuple[Encoder, ...] = ()
     spaces: tuple[str, ...] = (LABELER,)
     missing: dict[Need, str]
@@ -84,6 +87,20 @@ class AuditContext:
     def sample_labels(self) -> Int[np.ndarray, " n"]:
         """Label of each sample: an index into `class_names`, or UNCLASSIFIED."""
         return self.labels if self.labels is not None else self.labels_by_labeler("samples")
+
+    def predictions(self) -> Float[np.ndarray, "n columns"]:
+        """Predictions of each sample: a column for each of `class_names`; the last says whether it is unclassified.
+
+        The labeler's probabilities; 1 or 0 where labels were given instead, and for a class that the labeler does not
+        know. Raises NotMeasurable where there are neither.
+        """
+        labels = self.sample_labels()
+        predicted: np.ndarray = np.eye(len(self.class_names) + 1)[labels]  # UNCLASSIFIED, -1, is the last row
+        if self.labels is None and self.labeler is not None:
+            outputs = self._pass("samples", self.samples, False)[0]
+            places = [self.class_names.index(name) for name in self.labeler.classes]
+            predicted[:, places] = outputs[self.labeler.name]["probabilities"]
+        return predicted
 
     def labels_by_labeler(self, part: Part) -> Int[np.ndarray, " n"]:
         """The labeler's label of each image of a part, as indices into `class_names`, or UNCLASSIFIED."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -269,12 +269,12 @@ def judge(
             f"--groups) {', '.join(wanted)}: {unknown[0]!r} is not among the labeler's; give both the same names (in "
             "the file's metadata, by --prompt CLASS=TEXT, or by the column that --groups names)"
         )
-    sets = {
-        "labelled images given for the labeler": labeler,
-        "labelled held-out images": held_out,
-        "labelled training images": training,
-    }
-    for name, images in sets.items():
+    sets: tuple[tuple[Literal["labeler", "held_out", "training"], str, ImageSet | None], ...] = (
+        ("labeler", "labelled images given for the labeler", labeler),
+        ("held_out", "labelled held-out images", held_out),
+        ("training", "labelled training images", training),
+    )
+    for part, name, images in sets:
         if images is None or images.labels is None:
             continue
         numbers = np.array([_position(given.classes, own) for own in images.classes], dtype=np.int64)
@@ -290,6 +290,7 @@ def judge(
             held_out_labels=labels[known],
             held_out_probabilities=np.asarray(outputs[given.name]["probabilities"]),
             judged_on=name,
+            judged_part=part,
             caution=f"The images are {images.name}. What the labeler was trained on is not known: it may have seen "
             "them." + (f" {left_out:,} of classes that it does not know are left out." if left_out else ""),
             images_per_class={c: int((labels == i).sum()) for i, c in enumerate(given.classes)},

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,8 +32,9 @@ class AttributeLabeler(ABC):
     classes: what the labels index; shape: (channels, height, width) of the images it reads; confidence: the least
     probability that counts as sure. held_out_labels [n], held_out_probabilities [n, classes]: of the labelled images
     that it was judged on, the true class and what the labeler made of it; None: there were no such images. judged_on:
-    which images these were, as words after "share of", or why there were none. caution: what else to know of them, in
-    sentences. images_per_class: how many labelled images of each class there were.
+    which images these were, as words after "share of", or why there were none; judged_part: the part of the audit that
+    they are. caution: what else to know of them, in sentences. images_per_class: how many labelled images of each class
+    there were.
     """
 
     classes: tuple[str, ...]
@@ -43,6 +44,7 @@ class AttributeLabeler(ABC):
     held_out_labels: Int[np.ndarray, " n"] | None = None
     held_out_probabilities: Float[np.ndarray, "n classes"] | None = None
     judged_on: str = NOT_JUDGED
+    judged_part: Literal["labeler", "held_out", "training"] = "labeler"
     caution: str = ""
     images_per_class: dict[str, int] = field(default_factory=dict)
     name: str = "labeler"
@@ -66,6 +68,11 @@ class AttributeLabeler(ABC):
     @abstractmethod
     def doubt(self) -> str:
         """What is compared with `confidence`, in words."""
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether the judged images were labelled by parts of what labels all others, each by one not trained on it."""
+        return False
 
     @abstractmethod
     def details(self) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class Labeler(AttributeLabeler):
             f"which read {'grey' if channels == 1 else 'RGB'} images of {width}×{height} px in [-1, 1]"
         )
 
+    @property
+    def cross_fitted(self) -> bool:
+        """With several networks, each judged the images that it was not trained on."""
+        return len(self.networks) > 1
+
     def details(self) -> dict[str, Any]:
         """How many networks vote, and their temperature."""
         return {"networks": len(self.networks), "temperature": self.temperature}

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from leadline.audit.bias import OTHER, UNSURE
+from leadline.audit.class_counts import OTHER, UNSURE
 from leadline.audit.context import LABELER, MISSING_HELD_OUT
 from leadline.audit.copy_rates import RATE, CopyRates
 from leadline.audit.diversity import DIFFER, mean_distances_to_others, mean_pairwise_distance, name_and_unit, where

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from leadline.audit import bias
+from leadline.audit.class_counts import RESERVED
 from leadline.audit.context import LABELER, METRICS, AuditContext, Need
 from leadline.audit.encoders import load_encoder
 from leadline.audit.features import Encoder
 from leadline.audit.given import given_labeler, judge
+from leadline.audit.human_labels import read_human_labels
 from leadline.audit.judged import AttributeLabeler
 from leadline.audit.labeler import image_hashes, train_labeler, without_overlap
 from leadline.audit.labels import given_labels
@@ -166,8 +167,9 @@ def prepare(
     cache: Path | None,
     networks: Networks,
     progress: ProgressCallback,
+    human_labels: str | Path | None = None,
 ) -> AuditContext:
-    """The inputs with the sample labels read and, where a metric asks for it, the labeler trained."""
+    """The inputs with the sample labels read and, where a metric or human labels ask for it, the labeler trained."""
 
     def report(stage: str, done: int, total: int, detail: str) -> None:
         progress(f"audit, {stage}", done, total, detail)
@@ -178,12 +180,14 @@ def prepare(
     else:
         known = [] if inputs.labeler is None else [name for name, n in inputs.labeler.counts().items() if n]
     class_names = tuple(dict.fromkeys([*inputs.training.classes, *known]))
-    reserved = {bias.OTHER, bias.UNSURE} & set(class_names)
+    reserved = set(class_names) & RESERVED
     if reserved:
         raise LeadlineError(f"no class may be named {reserved.pop()!r}, the audit says that itself: rename the class")
     found, origin = _labels(labels, inputs, class_names)
+    human = None if human_labels is None else read_human_labels(human_labels, inputs.samples, class_names)
     missing = _missing(inputs, known, found is not None, given)
     wanted = {need for name in spec.metrics for need in METRICS[name].needs | METRICS[name].uses}
+    wanted |= {"labels"} if human is not None else set()
     wanted -= {"labels"} if found is not None else set()
     wanted -= {"features"} if LABELER not in spec.encoders else set()
     labeler: AttributeLabeler | None = None
@@ -211,6 +215,7 @@ def prepare(
         labels=found,
         labels_origin=origin,
         labeler=labeler,
+        human=human,
         encoders=networks.encoders,
         spaces=networks.spaces,
         missing=missing,

@@ -8,38 +8,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leadline.cli.audit import EXAMPLE as AUDIT_EXAMPLE
+from leadline.cli.audit import audit
 from leadline.cli.console import console, finish, spread
+from leadline.cli.flips import EXAMPLE as FLIPS_EXAMPLE
+from leadline.cli.flips import flips
+from leadline.cli.label import EXAMPLE as LABEL_EXAMPLE
+from leadline.cli.label import label
+from leadline.cli.plan import EXAMPLE as PLAN_EXAMPLE
+from leadline.cli.plan import plan
 from leadline.cli.steer import EXAMPLE as STEER_EXAMPLE
 from leadline.cli.steer import steer
 from leadline.cli.steer_sweep import EXAMPLE, steer_sweep
 from leadline.cli.theory import theory_app
+from leadline.cli.watch import EXAMPLE as WATCH_EXAMPLE
+from leadline.cli.watch import watch
 from leadline.options import (
     EXIT_CODES,
+    RUNS,
     AllowTorchscript,
-    AuditOut,
     Compare,
     Download,
     Encoders,
     FailIf,
-    Flips,
-    Groups,
-    HeldOut,
-    Images,
-    LabelerData,
-    LabelerModel,
-    Labels,
-    Metrics,
     Out,
-    Prompts,
     RecipeName,
     Set,
-    Training,
     audit_changes,
     check_overrides,
-    data_spec,
     find_recipe,
     numbers,
-    refuse,
 )
 
 if TYPE_CHECKING:
@@ -64,8 +62,6 @@ app = typer.Typer(
 presets_app = typer.Typer(help="Recipes that come with leadline.", no_args_is_help=True)
 app.add_typer(presets_app, name="presets")
 app.add_typer(theory_app, name="theory")
-
-RUNS = Path("runs")
 
 
 @app.command()
@@ -166,64 +162,6 @@ def sample(
     print(out)
 
 
-@app.command(epilog=EXIT_CODES)
-def audit(
-    samples: Images,
-    training: Training = None,
-    groups: Groups = None,
-    held_out: HeldOut = None,
-    labeler: LabelerData = None,
-    labels: Labels = None,
-    labeler_model: LabelerModel = None,
-    prompts: Prompts = None,
-    metrics: Metrics = None,
-    encoders: Encoders = None,
-    download: Download = False,
-    allow_torchscript: AllowTorchscript = False,
-    flips: Flips = False,
-    fail_if: FailIf = None,
-    compare: Compare = None,
-    overrides: Set = None,
-    out: AuditOut = None,
-) -> None:
-    """Measure images against the training data.
-
-    Bias, memorization, diversity, fidelity, and the report. Of a finished audit, --fail-if and --compare measure
-    nothing again. Options by --set: audit.level=0.99, data.classes=6,9 and so on.
-    """
-    from leadline.recipe import Recipe, with_overrides
-
-    check_overrides(overrides, "audit" if training is None else "audit, data or sample")
-    changes = audit_changes(
-        overrides, metrics=metrics, encoders=encoders, flips=flips, labeler_model=labeler_model, prompts=prompts
-    )
-    networks: Permitted = {"download": download, "allow_torchscript": allow_torchscript}
-    foreign = {"--groups": groups, "--held-out": held_out, "--labeler": labeler, "--labels": labels, "--out": out}
-    if training is None:
-        refuse([name for name, value in foreign.items() if value is not None], "--train DATA")
-        audit_of_run(samples, changes, fail_if, compare, networks)
-        return
-    whole = with_overrides(Recipe(data=data_spec(training, groups)), changes)
-    from leadline.experiment import audit_images
-    from leadline.judging import read_conditions, read_earlier
-
-    conditions, last = read_conditions(fail_if, whole.audit), read_earlier(compare)
-    with console() as progress:
-        found = audit_images(
-            samples,
-            out or RUNS / f"audit-{samples.resolve().name}",
-            train=whole.data,
-            held_out=held_out,
-            labeler=labeler,
-            labels=labels,
-            spec=whole.audit,
-            sample=whole.sample,
-            progress=progress,
-            **networks,
-        )
-    finish([found], found.report_file, conditions, last)
-
-
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of them, side by side in one page.")],
@@ -235,8 +173,13 @@ def report(
     finish([run for folder in runs for run in open_runs(folder) or [Run.open(folder)]], out)
 
 
+app.command(epilog=f"{AUDIT_EXAMPLE}\n\n{EXIT_CODES}")(audit)
+app.command(epilog=f"{LABEL_EXAMPLE}\n\n{EXIT_CODES}")(label)
+app.command(epilog=f"{FLIPS_EXAMPLE}\n\n{EXIT_CODES}")(flips)
+app.command(epilog=f"{PLAN_EXAMPLE}\n\n{EXIT_CODES}")(plan)
 app.command(epilog=f"{STEER_EXAMPLE}\n\n{EXIT_CODES}")(steer)
 app.command("steer-sweep", epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")(steer_sweep)
+app.command(epilog=f"{WATCH_EXAMPLE}\n\n{EXIT_CODES}")(watch)
 
 
 @presets_app.command("ls")
@@ -285,22 +228,6 @@ def run_sweep(
     with console() as progress:
         found = sweep(recipes, out, overrides=overrides, progress=progress, **(networks or {}))
     finish(found, out / f"{recipe.name}-report.html", conditions)
-
-
-def audit_of_run(
-    folder: Path, changes: list[str], fail_if: list[str] | None, compare: Path | None, networks: "Permitted"
-) -> None:
-    """Audit a run against its own data; of a finished audit, only judge what it found."""
-    from leadline.experiment import audit_run, finished_audit, recipe_of
-    from leadline.judging import read_conditions, read_earlier
-
-    found = None if changes or not (fail_if or compare) else finished_audit(folder)
-    spec = None if found is not None else recipe_of(folder, changes).audit
-    conditions, last = read_conditions(fail_if, spec), read_earlier(compare)
-    if found is None:
-        with console() as progress:
-            found = audit_run(folder, changes, progress, **networks)
-    finish([found], found.report_file, conditions, last)
 
 
 def main(argv: Sequence[str] | None = None, application: Callable[..., object] = app) -> None:

@@ -58,6 +58,7 @@ def steer_sweep(
     """
     check_overrides(overrides, "audit")
     changes = audit_changes(overrides, encoders=encoders)
+    from leadline.across import measure_across
     from leadline.report import build
     from leadline.steer_sweep import steer_sweep as sweep_settings
 
@@ -77,4 +78,4 @@ def steer_sweep(
             progress=progress,
             **networks,
         )
-    tell(build(found.runs, found.folder / "report.html", sweep=found.sweep))
+    tell(build(found.runs, found.folder / "report.html", sweep=found.sweep, across=measure_across(found.runs)))

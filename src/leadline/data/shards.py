@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,35 @@ def read_shards(folder: Path, limit: int | None = None) -> tuple[UInt8[np.ndarra
     if pixels is None:
         raise LeadlineError(f"{folder} holds no images in .parquet files")
     return pixels, columns
+
+
+def read_rows(folder: Path, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "n c h w"], dict[str, list[Any]]]:
+    """The images and columns at these rows, in their order, as of `read_shards`: reads only the groups they are in.
+
+    rows: one or more, counted over all files in the order of their names. Raises LeadlineError when there is no such
+    row, or when a file is damaged.
+    """
+    wanted, found = set(rows), dict[int, dict[str, Any]]()
+    first = 0
+    for path in parquet_files(folder):
+        with reading(path):
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                following = first + file.metadata.row_group(group).num_rows
+                here = [row for row in wanted if first <= row < following]
+                if here:
+                    cells = _columns(file.read_row_group(group), path)
+                    for row in here:
+                        values = {name: column[row - first] for name, column in cells.items()}
+                        found[row] = {**values, IMAGE: _pixels(values[IMAGE], path)}
+                first = following
+    if wanted - set(found) or not wanted:
+        raise LeadlineError(f"{folder} holds {first:,} images: row {max(wanted, default=0):,} of them was asked for")
+    columns = {name: [found[row][name] for row in rows] for name in found[rows[0]]}
+    images = columns.pop(IMAGE)
+    if len({image.shape for image in images}) > 1:
+        raise LeadlineError(f"{folder} holds images of several shapes: the shards of a folder hold images of one shape")
+    return np.stack(images), columns
 
 
 def _columns(table: pa.Table, file: Path) -> dict[str, list[Any]]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from leadline.audit.bias import OTHER, UNSURE
+from leadline.audit.class_counts import OTHER, UNSURE
 from leadline.audit.given import given_labeler
 from leadline.audit.judged import UNCLASSIFIED, AttributeLabeler
 from leadline.audit.labeler import train_labeler, without_overlap

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from leadline.report.classifier import what_can_be_told
 from leadline.report.settings import differing_fields
 from leadline.report.spaces import INCEPTION, LABELER, measured_spaces
 from leadline.report.views import RunView, who
@@ -20,6 +21,7 @@ def all_of(views: Views) -> list[str]:
         single_training_run(views),
         unmatched_depths(views),
         imperfect_labels(views),
+        enough_images(views),
         learned_features(views),
         few_for_frechet(views),
         not_canonical(views),
@@ -103,11 +105,32 @@ def imperfect_labels(views: Views) -> str:
     if not found:
         return ""
     texts = dict.fromkeys(accuracy_text(m) for m in found.values())
+    corrected = any(view.measured(("corrected_difference",)) for view in views)
+    by_person = any(view.measured(("prediction_powered_difference",)) for view in views)
+    intervals = (
+        "the corrected shares hold its errors on known images, and the uncertainty of those; the others do not"
+        if corrected
+        else "its errors are not part of the intervals"
+    )
+    if by_person:
+        intervals += "; shares with a person's labels need nothing of it"
     return (
         f"The classes of generated images are the labeler's word. How often it is right: {listed(texts)}; on generated "
-        "images it may be right less often, and its errors are not part of the intervals. "
+        f"images it may be right less often, and {intervals}. "
         "Unclassified images are counted as such and forced into no class."
     )
+
+
+def enough_images(views: Views) -> str:
+    """What so many images could have shown at all."""
+    told: dict[str, list[str]] = {}
+    for view in views:
+        if sentence := what_can_be_told(view):
+            told.setdefault(sentence, []).append(view.name)
+    if not told:
+        return ""
+    several = len(told) > 1
+    return "; ".join(f"{who(names, views)}: {words}" if several else words for words, names in told.items()) + "."
 
 
 def learned_features(views: Views) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 from leadline.records import Measurement
 from leadline.report.content import Plot
-from leadline.report.findings import compared_share, headline_groups, training_share
+from leadline.report.dots import Row, draw_rows
 from leadline.report.plots import Level, Line, Point, draw
+from leadline.report.shares import all_groups, compared_share, corrected_share, headline_groups, training_share
 from leadline.report.spaces import MOST_SPACES, anchor, in_space, measured_spaces
 from leadline.report.views import RunView
-from leadline.report.words import SETS, like, measurement_text, number, quoted
+from leadline.report.words import SETS, like, measurement_text, number, percent, quoted
 
 Views = Sequence[RunView]
 Found = Mapping[str, Measurement | None]
@@ -20,6 +21,10 @@ REPLICATE_GAP = 0.09
 """Distance on the x axis of two runs at one depth."""
 MOST_LINES = 4
 """Classes drawn in one plot; more would hide each other, the table has them all."""
+MOST_ROWS = 12
+"""Classes drawn below each other."""
+BESIDE = 0.07
+"""Distance on the x axis of two readings of one run."""
 
 
 def axis(views: Views) -> tuple[list[str], str]:
@@ -57,6 +62,12 @@ def _lines(views: Views, found: Found, places: Sequence[str], label: str, style:
     return lines
 
 
+def _moved(line: Line) -> Line:
+    """A line's points to the right of where they belong, hollow and not joined."""
+    points = tuple(replace(p, x=p.x + BESIDE) for p in line.points)
+    return replace(line, points=points, hollow=True, joined=False)
+
+
 def _place(view: RunView, places: Sequence[str]) -> int:
     return places.index(view.label if view.label in places else str(view.depth))
 
@@ -74,6 +85,7 @@ def over_runs(
     of: str,
     caption: str,
     y_label: str,
+    beside: tuple[str, Found] | None = None,
     baseline: Found | None = None,
     baseline_words: str = "training data",
     level: Level | None = None,
@@ -83,8 +95,9 @@ def over_runs(
 ) -> Plot | None:
     """Measurements against depth, or run by run: a line per series (label -> found). None where nothing can be drawn.
 
-    of: what is drawn, as the alternative text begins. baseline: what the series are compared with: a level where it is
-    one number for all runs, else hollow points. level: a fixed one. style: that of the first line.
+    of: what is drawn, as the alternative text begins. beside: another reading of the same, its name first, drawn hollow
+    to the right of it. baseline: what the series are compared with: a level where it is one number for all runs, else
+    hollow points. level: a fixed one. style: that of the first line.
     """
     views = [view for view in views if view.drawn]
     if not views:
@@ -96,14 +109,18 @@ def over_runs(
     if not lines:
         return None
     told = [f"{label}: {_told(views, found)}" for label, found in series.items()]
+    if beside is not None:
+        label, found = beside
+        lines += [_moved(line) for line in _lines(views, found, places, label, style + len(lines))]
+        told.append(f"{label}: {_told(views, found)}")
     levels = [level] if level is not None else []
     if baseline is not None:
         known = list(dict.fromkeys(m.value for m in baseline.values() if m is not None and m.value is not None))
         if len(known) == 1:
             levels.append(Level(y=known[0], label=f"{baseline_words} {_written(baseline)}"))
         else:
-            beside = _lines(views, baseline, places, baseline_words, style + len(lines))
-            lines += [replace(line, hollow=True, joined=False) for line in beside]
+            points = _lines(views, baseline, places, baseline_words, style + len(lines))
+            lines += [replace(line, hollow=True, joined=False) for line in points]
         values = _written(baseline) if len(known) == 1 else _told(views, baseline) if known else "not measured"
         told.append(f"{baseline_words}: {values}")
     return draw(
@@ -129,20 +146,53 @@ def bias(views: Views) -> list[Plot]:
     """Share of the answer's classes against depth as in the papers' Figure 4, and their amplification."""
     groups = list(dict.fromkeys(group for view in views for group in headline_groups(view)))[:MOST_LINES]
     plots = [_share_plot(views, group, index) for index, group in enumerate(groups)]
-    return [plot for plot in (*plots, _amplification_plot(views, groups)) if plot is not None]
+    by_class = [_shares_by_class(view, index) for index, view in enumerate(views) if view.drawn]
+    return [plot for plot in (*plots, *by_class, _amplification_plot(views, groups)) if plot is not None]
 
 
 def _share_plot(views: Views, group: str, index: int) -> Plot | None:
+    """As labelled; where it is corrected for the labeler's errors, that, and as labelled hollow beside it."""
+    labeled: Found = {view.name: compared_share(view, group) for view in views}
+    corrected: Found = {view.name: corrected_share(view, group) for view in views}
+    is_corrected = any(corrected.values())
+    bars = "for the number of images alone"
+    if is_corrected:
+        bars = "filled: corrected for the labeler's errors, which the bar holds too; hollow: as labelled"
     return over_runs(
         views,
-        {quoted(group): {view.name: compared_share(view, group) for view in views}},
+        {f"{quoted(group)}, corrected": corrected} if is_corrected else {quoted(group): labeled},
+        beside=("as labelled", labeled) if is_corrected else None,
         name=f"share-{index}",
         of=f"Share of {quoted(group)}",
-        caption=f"Share of {quoted(group)} in the generated images. Bars: intervals, for the number of images alone; "
+        caption=f"Share of {quoted(group)} in the generated images. Bars: intervals, {bars}; "
         "dashed: its share in the training data.",
         y_label=f"share of {quoted(group)}, %",
         baseline={view.name: training_share(view, group) for view in views},
         from_zero=True,
+        factor=100,
+    )
+
+
+def _shares_by_class(view: RunView, index: int) -> Plot | None:
+    """All classes of one run below each other: corrected, as labelled, in the training data; of two, nothing new."""
+    groups = all_groups(view)
+    if not 2 < len(groups) <= MOST_ROWS:
+        return None
+    series = {"corrected": corrected_share, "as labelled": compared_share, "training data": training_share}
+    found = {name: [point(0, share(view, group)) for group in groups] for name, share in series.items()}
+    drawn = {name: points for name, points in found.items() if any(points)}
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{g} {percent(p.y)}" for g, p in zip(groups, points, strict=True) if p is not None)
+        for name, points in drawn.items()
+    )
+    columns = zip(*drawn.values(), strict=True)
+    return draw_rows(
+        [Row(label=group, points=points) for group, points in zip(groups, columns, strict=True)],
+        list(drawn),
+        name=f"shares-by-class-{index}",
+        alt=f"Shares of the classes, {view.name}. {told}.",
+        caption=f"{view.name}: shares among the images of the training data's classes. Bars: intervals.",
+        x_label="share, %",
         factor=100,
     )
 

@@ -15,7 +15,7 @@ from leadline.report.doses import (
     signed,
     words,
 )
-from leadline.report.findings import headline_groups, training_share
+from leadline.report.shares import headline_groups, training_share
 from leadline.report.views import RunView
 from leadline.report.words import SPACE, counted, ends_text, like, listed, measurement_text, number, p_text, plain
 

@@ -102,6 +102,7 @@ def draw(
     categories: Sequence[str] = (),
     x_ticks: Sequence[int | float] = (),
     x_marks: Sequence[float] = (),
+    x_falls: bool = False,
     from_zero: bool = False,
     log_y: bool = False,
     factor: int = 1,
@@ -110,7 +111,8 @@ def draw(
 
     name: prefix of the drawing's ids, unique on the page. alt: its main numbers in words. categories: names of the
     places 0, 1, … of the x axis. x_ticks: the only ticks, on an axis of even steps in the logarithm. x_marks: places
-    on the x axis that a dashed line marks. factor: unit of the y axis (100: per cent).
+    on the x axis that a dashed line marks. x_falls: larger values of x stand to the left. factor: unit of the y axis
+    (100: per cent).
     """
     with styled():
         figure = Figure(figsize=(5.1, 3.2), layout="constrained")
@@ -126,6 +128,8 @@ def draw(
         for mark in x_marks:
             axes.axvline(mark, color=MUTED, linewidth=1.1, linestyle=LEVEL_DASHES)
         _x_axis(axes, categories, x_ticks)
+        if x_falls:
+            axes.invert_xaxis()
         _y_axis(axes, from_zero=from_zero, log=log_y)
         _label_ends(axes, lines, levels, factor)
         return Plot(svg=inline(figure, name, plain(alt)), alt=plain(alt), caption=plain(caption))

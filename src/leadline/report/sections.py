@@ -7,21 +7,46 @@ from collections.abc import Callable, Sequence
 
 from leadline.records import Table
 from leadline.registry import Registry
-from leadline.report import caveats, copies, diversity, drawings, fidelity, prompted, settings, tables
+from leadline.report import (
+    caveats,
+    copies,
+    diversity,
+    drawings,
+    fidelity,
+    human_labels,
+    prompted,
+    settings,
+    share_tables,
+    tables,
+)
 from leadline.report.comparison import comparison_section, failed_gate
 from leadline.report.content import Finding, Section
 from leadline.report.findings import finding
 from leadline.report.frontier import frontier_section, sweep_finding
+from leadline.report.human_labels import human_section
 from leadline.report.images import panels
+from leadline.report.pairs import pairs_section
+from leadline.report.replicates import one_run_per_depth, replicate_findings, replicates_section
+from leadline.report.sequential import LOOKS, SEQUENCE, sequential_section
 from leadline.report.spaces import measured_spaces
 from leadline.report.views import RunView, missing_runs, nothing_to_show, who
+from leadline.report.watching import watching_section
 from leadline.report.words import accuracy_text, counted
 
 Views = Sequence[RunView]
 SECTIONS: Registry[Callable[[Views], Section]] = Registry("report section")
 """Name of a section (its anchor) -> the function that makes it; the page shows them in the order of registration."""
 
-BIAS = ("share", "share_difference", "share_ratio", "share_amplification")
+BIAS = (
+    "share",
+    "share_difference",
+    "share_ratio",
+    "share_amplification",
+    "corrected_share",
+    "corrected_difference",
+    "labeled_difference",
+    "detectable_difference",
+)
 MEMORIZATION = ("nearest_distance", "nearest_similarity")
 DIFFERENCES = tuple(f"{name}_difference" for name in MEMORIZATION)
 SHOWN = {
@@ -32,29 +57,36 @@ SHOWN = {
     *diversity.MEASURES,
     *fidelity.MEASURES,
     *prompted.MEASURES,
+    *human_labels.MEASURES,
+    SEQUENCE,
 }
 """Measurements that have a section."""
 NEIGHBOURS = "nearest_neighbors"
 """Beginning of the names of the panels with nearest neighbours."""
 LABELER = "labeler_"
 """Beginning of the names of the labeler's measurements and tables."""
-SHOWN_TABLES = ("shares", copies.SWEEP, copies.SUSPECTS, LABELER)
+SHOWN_TABLES = ("shares", copies.SWEEP, copies.SUSPECTS, LABELER, human_labels.TABLES, LOOKS)
 """Beginnings of the names of the tables that have a section."""
 
 
 @SECTIONS.register("answer")
 def answer(views: Views) -> Section:
     """What was found, in sentences, before any table."""
-    found = (failed_gate(views), caveats.stochastic_sampler(views), caveats.unlike_settings(views))
+    found = (
+        failed_gate(views),
+        caveats.stochastic_sampler(views),
+        caveats.unlike_settings(views),
+        one_run_per_depth(views),
+    )
     pressing = [caveat for caveat in found if caveat]
     return Section(id="answer", title="The answer", lead="", findings=headlines(views), caveats=pressing)
 
 
 def headlines(views: Views) -> list[Finding]:
-    """The answer for every run; for a steering sweep the sweep's own, then that of strength 0."""
+    """The answer for every set of replicates, then every run; for a steering sweep its own, then that of strength 0."""
     sweep = views[0].sweep
     if sweep is None:
-        return [finding(view) for view in views]
+        return [*replicate_findings(views), *(finding(view) for view in views)]
     return [sweep_finding(sweep), *(finding(view) for view in views if view.folder == sweep.zero.folder)]
 
 
@@ -85,7 +117,9 @@ def bias(views: Views) -> Section:
     missing = tables.not_measured(views, BIAS)
     if not measured:
         return Section(id="bias", title=title, lead=nothing_to_show(views, "bias"), caveats=missing)
-    shown = [tables.shares(view) for view in measured]
+    shown = [share_tables.shares(view) for view in measured]
+    more = (make(view) for view in measured for make in (share_tables.corrected_shares, share_tables.shares_of_all))
+    shown += [table for table in more if table is not None]
     shown += [tables.of_audit(view, table) for view in measured for table in view.tables("shares")]
     return Section(
         id="bias",
@@ -96,6 +130,12 @@ def bias(views: Views) -> Section:
         tables=shown,
         caveats=missing_runs(views, measured) + missing,
     )
+
+
+SECTIONS.register("human")(human_section)
+SECTIONS.register("sequential")(sequential_section)
+SECTIONS.register("pairs")(pairs_section)
+SECTIONS.register("replicates")(replicates_section)
 
 
 @SECTIONS.register("memorization")
@@ -187,6 +227,7 @@ def training(views: Views) -> Section:
     return Section(id="training", title="Training", lead=lead, figures=figures, caveats=reasons)
 
 
+SECTIONS.register("watching")(watching_section)
 SECTIONS.register("data")(settings.data_section)
 
 

@@ -5,16 +5,8 @@ from typing import Any
 
 from leadline.records import Measurement, Table
 from leadline.report.content import Cell, TableView
-from leadline.report.findings import (
-    BOUNDS,
-    NO_CLASS,
-    all_groups,
-    calibrated_rate,
-    compared_share,
-    headline_groups,
-    sampler_text,
-    training_share,
-)
+from leadline.report.findings import calibrated_rate, sampler_text
+from leadline.report.shares import compared_share, corrected_share, headline_groups, powered_share, training_share
 from leadline.report.spaces import in_space
 from leadline.report.views import RunView, who
 from leadline.report.words import (
@@ -22,14 +14,12 @@ from leadline.report.words import (
     SETS,
     brief_cell,
     interval_note,
-    like,
     listed,
     measurement_cell,
     not_measurable,
     number,
     p_text,
     params_text,
-    plain,
     quoted,
     setting,
     table_cell,
@@ -82,6 +72,8 @@ def _overview_row(view: RunView, group: str | None, *, copies: bool) -> dict[str
     }
     if group is not None:
         facts[f"Share of {quoted(group)}"] = compared_share(view, group)
+        facts[f"Share of {quoted(group)}, corrected"] = corrected_share(view, group)
+        facts[f"Share of {quoted(group)}, with human labels"] = powered_share(view, group)
         facts[f"{quoted(group)} in training data"] = training_share(view, group)
     facts["Unclassified"] = view.first("share", "unclassified", set="samples")
     if copies:
@@ -95,45 +87,6 @@ def _overview_row(view: RunView, group: str | None, *, copies: bool) -> dict[str
 
 def _overview_cell(value: Measurement | int | str | None) -> Cell:
     return brief_cell(value) if isinstance(value, Measurement) else known(value)
-
-
-def shares(view: RunView) -> TableView:
-    """Shares of every class, and how far they are from the training data."""
-    comparisons = ("share_difference", "share_ratio", "share_amplification")
-    rows, shown = [], []
-    for group in [*all_groups(view), *NO_CLASS]:
-        of_all = view.first("share", group, set="samples")
-        if group in NO_CLASS:
-            if of_all is not None:
-                rows.append((Cell(text=group), brief_cell(of_all), *[Cell(text="–", muted=True)] * 6))
-            continue
-        found = [of_all, compared_share(view, group), training_share(view, group)]
-        found += [view.first(name, group) for name in comparisons]
-        rows.append((Cell(text=plain(group)), *map(brief_cell, found), _bounds(found[3])))
-        shown += found
-    return TableView(
-        key="shares",
-        caption=f"{view.name}: shares by class",
-        columns=(
-            "Class",
-            "Share of all images",
-            "Share of recognised images",
-            "Share of training data",
-            "Difference",
-            "Ratio",
-            "share_amplification",
-            "Difference if none / all unclassified were of it",
-        ),
-        rows=tuple(rows),
-        note="Compared with the training data are the images recognised as one of its classes. " + interval_note(shown),
-    )
-
-
-def _bounds(difference: Measurement | None) -> Cell:
-    if difference is None or not set(BOUNDS) <= set(difference.params):
-        return Cell(text="–", muted=True)
-    ends = [like(difference, difference.params[name], ending=False) for name in BOUNDS]
-    return Cell(text=f"{' / '.join(ends)} points", numeric=True)
 
 
 def neighbours(views: Views, name: str, space: str | None) -> TableView:

@@ -8,6 +8,7 @@ from leadline.comparison import Comparison
 from leadline.errors import LeadlineError
 from leadline.frontier import SteerSweep
 from leadline.gate import Verdict
+from leadline.looks import Look
 from leadline.recipe import Recipe, SampleSpec, SteerSpec
 from leadline.records import AuditResult, Measurement, Table
 from leadline.report.words import listed, plain
@@ -22,7 +23,8 @@ class RunView:
     """A run with what was read from its folder.
 
     name: its title, unique on the page. label: short, for axes (`4 blocks`). audit_reason, curve_reason,
-    recipe_reason: why `audit` or `recipe` is None or `curve` empty. judged_reason: why verdicts or the comparison with
+    recipe_reason: why `audit` or `recipe` is None or `curve` empty. looks: at its training, where it was watched, and
+    looks_reason, why they cannot be read. judged_reason: why verdicts or the comparison with
     an earlier audit, which need not be there, cannot be read. sweep: the steering sweep that the whole page is about,
     where it is. across: what was found in all runs of the page together, the same in each view. drawn: whether it has
     a place in the drawings of every section; the tables have all runs.
@@ -38,6 +40,8 @@ class RunView:
     audit_reason: str = ""
     curve: Sequence[dict[str, Any]] = field(default_factory=tuple)
     curve_reason: str = ""
+    looks: tuple[Look, ...] = ()
+    looks_reason: str = ""
     verdicts: tuple[Verdict, ...] = ()
     comparison: Comparison | None = None
     judged_reason: str = ""
@@ -152,6 +156,10 @@ def _open(run: Run) -> RunView:
             )
     except UNREADABLE as error:
         parts["curve_reason"] = f"the training curve cannot be read: {error}"
+    try:
+        parts["looks"] = run.looks()
+    except UNREADABLE as error:
+        parts["looks_reason"] = f"the looks at the training cannot be read: {error}"
     try:
         parts["verdicts"] = run.gate()
         parts["comparison"] = run.comparison()

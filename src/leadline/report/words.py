@@ -10,9 +10,37 @@ from leadline.report.content import Cell
 
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
-SHARES = {"share", "labeler_accuracy", "nearest_copy_rate", "authentic_rate", "prompt_agreement", "class_changed"}
+SHARES = {
+    "share_sequence",
+    "share",
+    "corrected_share",
+    "unrecognised_share",
+    "human_share",
+    "prediction_powered_share",
+    "labeler_agreement_on_samples",
+    "share_between_runs",
+    "corrected_share_between_runs",
+    "labeler_accuracy",
+    "nearest_copy_rate",
+    "authentic_rate",
+    "prompt_agreement",
+    "class_changed",
+    "flip_rate",
+}
 """Names whose value is a part of one whole: written in per cent."""
-POINTS = {"share_difference", "copy_rate_excess", "class_bias", "class_bias_change"}
+POINTS = {
+    "share_difference",
+    "corrected_difference",
+    "labeled_difference",
+    "detectable_difference",
+    "share_difference_at_equal",
+    "prediction_powered_difference",
+    "share_between_runs_difference",
+    "copy_rate_excess",
+    "paired_flips",
+    "class_bias",
+    "class_bias_change",
+}
 """Names whose value is a difference of two shares: written in percentage points."""
 SETS = {"samples": "generated", "held_out": "held-out real", "training": "training"}
 """Sets of images -> what a reader calls them."""

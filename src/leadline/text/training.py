@@ -122,7 +122,11 @@ def noise_loss(schedule: DDIMScheduler, model: nn.Module, batch: Captioned) -> F
 
 def check_training(spec: TrainSpec) -> None:
     """Raise LeadlineError on settings of the training that only the unconditional depth family has."""
-    asked = {"train.objective": spec.objective != "epsilon", "train.snapshots": bool(spec.snapshots)}
+    asked = {
+        "train.objective": spec.objective != "epsilon",
+        "train.snapshots": bool(spec.snapshots),
+        "train.watch_every": bool(spec.watch_every),
+    }
     for name in (name for name, given in asked.items() if given):
         raise LeadlineError(f"{name} is of the unconditional depth family, and this is a text-to-image model")
 
