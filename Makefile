@@ -35,6 +35,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/steering.py
 	$(BIN)/python benchmarks/denoisers.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

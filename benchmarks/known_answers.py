@@ -21,13 +21,12 @@ import leadline
 from leadline.data import load
 from leadline.progress import ConsoleProgress
 from leadline.recipe import AuditSpec, DataSpec
-from leadline.records import AuditResult, ImageSet, Measurement, Splits, Table
+from leadline.records import AuditResult, ImageSet, Measurement, Splits
 from leadline.report import build
 from leadline.rng import numpy_generator_for
 from leadline.runs import Run
 
 SAMPLES, HELD_OUT, LABELER, PLANTED = 2000, 1500, 3900, 200
-RESAMPLES = 10_000
 QUALITIES = (75, 30)
 DATA = DataSpec(dataset="celeba", groups="Male", image_size=64, held_out=SAMPLES + HELD_OUT, labeler=LABELER)
 
@@ -103,36 +102,25 @@ def shares(result: AuditResult, samples: ImageSet) -> str:
     lines += ["|---|---|---|---|", *(f"| {name} | {m.value:.4f} | {interval(m)} | {m.n} |" for name, m in rows)]
     confusion = next(table for table in result.tables if table.name == "labeler_confusion")
     by_class = next(table for table in result.tables if table.name == "shares")
-    lines += ["", corrected(confusion, by_class, truth)]
+    lines += ["", corrected(result, truth)]
     for table in (confusion, by_class):
         lines += ["", f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
         lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
-def corrected(confusion: Table, by_class: Table, truth: float) -> str:
-    """Rogan and Gladen (1978): the share that the labeler's own confusion makes of what it says; both bootstrapped.
-
-    q, the share labelled Male of all images, is p·a + (1 - p)·b, with a and b the shares of Male and of other labelled
-    images that it labels Male: p = (q - b) / (a - b).
-    """
-    generator = numpy_generator_for(2, "known answers")
-
-    def drawn(counts: np.ndarray) -> np.ndarray:
-        """Share labelled Male, as counted and resampled."""
-        chosen = generator.multinomial(counts.sum(), counts / counts.sum(), RESAMPLES)[:, 1] / counts.sum()
-        return np.concatenate([[counts[1] / counts.sum()], chosen])
-
-    rows = {row[0]: np.array(row[1:], dtype=np.int64) for row in confusion.rows}
-    said = np.array([row[2] for row in by_class.rows], dtype=np.int64)
-    a, b, q = drawn(rows["Male"]), drawn(rows["not Male"]), drawn(said)
-    shares = (q - b) / (a - b)
-    training = by_class.rows[1][1] / sum(row[1] for row in by_class.rows)  # type: ignore[operator]
-    low, high = np.quantile(shares[1:], (0.025, 0.975))
-    verdict = "no amplification beyond the interval" if low <= training <= high else "AMPLIFICATION, which is not there"
+def corrected(result: AuditResult, truth: float) -> str:
+    """What the audit itself says once the labeler's errors are taken out of the share."""
+    (found,) = result.find("corrected_difference", "Male")
+    if found.value is None or found.lower is None or found.upper is None:
+        return f"Not corrected for the labeler's errors: {found.reason}"
+    share, low, high, training = (
+        found.params[key] for key in ("share", "share_lower", "share_upper", "training_share")
+    )
+    verdict = "no amplification is shown" if found.lower <= 0 <= found.upper else "AMPLIFICATION, which is not there"
     return (
-        f"Corrected by the labeler's confusion, Male are {shares[0]:.2%} of the samples ({low:.2%} to {high:.2%}, "
-        f"bootstrap of both sets); truly {truth:.2%}, of the training data {training:.2%}: {verdict}."
+        f"Corrected for the labeler's errors, Male are {share:.2%} of the samples ({low:.2%} to {high:.2%}; "
+        f"{found.method}); truly {truth:.2%}, of the training data {training:.2%}: {verdict}."
     )
 
 
