@@ -160,7 +160,9 @@ def test_the_page_is_hostile_to_no_one(visit: Open) -> None:
     """Class names are text, the console is silent, nothing is requested; narrow and dark it stays readable."""
     browser = visit(width=400, scheme="dark")
     press(browser, "1")
-    assert browser.title.startswith(f"Label {N} images of samples <b>of</b>")
+    # The model's name is in the saved file alone: the person is to be blind to it.
+    assert browser.title == f"Label {N} images · Leadline"
+    assert "samples <b>of</b>" not in browser.execute_script("return document.body.innerText")
     assert browser.execute_script("return document.scripts.length") == 2
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
     assert browser.execute_script("return document.getElementById('image').naturalWidth") == 8

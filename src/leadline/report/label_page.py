@@ -73,7 +73,8 @@ def build_label_page(task: LabelTask, out: Path) -> Path:
     script = text["label.js"]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template("label.html.jinja").render(
-        title=plain(f"Label {counted(len(task.ids), 'image')} of {task.samples_name}"),
+        # Not the samples' name: who knows which model drew them may see what is expected of it.
+        title=f"Label {counted(len(task.ids), 'image')}",
         facts=[
             f"drawn at random from {number(task.num_samples)}, seed {task.seed}",
             plain(f"page {task.page}"),
