@@ -5,6 +5,7 @@ import pytest
 
 from leadline.audit import measure
 from leadline.audit.anytime import anytime_interval, centre
+from leadline.audit.intervals import share_interval
 from leadline.audit.sequence import Rule
 from leadline.recipe import AuditSpec
 from leadline.records import ImageSet
@@ -49,6 +50,17 @@ def test_what_holds_for_a_fixed_number_alone_is_not_said(audited):
     for name in ("labeled_difference", "detectable_difference"):
         assert all("fixed beforehand" in m.reason for m in audited.find(name))
         assert {m.group for m in audited.find(name)} == {"left", "middle"}
+
+
+def test_how_many_intervals_hold_together_does_not_hang_on_what_the_images_show(splits):
+    """All 60 are of one class: "other classes" and "unclassified" are counted all the same, as another look may show
+    them."""
+    samples = ImageSet(name="samples", pixels=splits.labeler.pixels[:60])
+    found = measure(samples, splits, labels=["left"] * 60, spec=SPEC).find("share", "left", set="samples")[0]
+    assert (found.lower, found.upper) == anytime_interval(60, 60, 1 - 0.05 / 4, around=centre(0.75))
+    fixed = SPEC.model_copy(update={"stopping": "fixed"})
+    alone = measure(samples, splits, labels=["left"] * 60, spec=fixed).find("share", "left", set="samples")[0]
+    assert alone.lower == share_interval(60, 60, 0.95)[0][0]
 
 
 def test_given_labels_have_no_errors_to_correct(splits):
